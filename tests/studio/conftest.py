@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
+from tests.studio.dataset_page import DATASET, TAGS, Page
 
 from lorasmith.studio.app import create_app
 
@@ -29,6 +30,19 @@ def workspace(tmp_path: Path) -> Path:
 @pytest.fixture
 def client(workspace: Path) -> TestClient:
     return client_of(workspace)
+
+
+@pytest.fixture
+def folder(workspace: Path) -> Path:
+    """The project's dataset, with captions that differ."""
+    for number, text in enumerate(TAGS):
+        (workspace / DATASET / f"{number}.txt").write_text(f"{text}\n", encoding="utf-8")
+    return workspace / DATASET
+
+
+@pytest.fixture
+def page(client: TestClient, folder: Path) -> Page:
+    return Page(client)
 
 
 def client_of(workspace: Path, address: str = ADDRESS, **options) -> TestClient:

@@ -106,7 +106,7 @@ def test_a_log_is_read_on_and_is_text(client: TestClient, ledger: Ledger) -> Non
 def test_changes_by_others_are_seen(workspace: Path, ledger: Ledger) -> None:
     run = workspace / "zorp" / "runs" / "one"
     run.mkdir(parents=True)
-    seen = Changes(workspace)
+    seen = Changes(Studio(Roots(workspace)))
     assert seen.look() == []
     ledger.add(["tokens", "a"], "count", workspace)
     assert seen.look() == ["jobs"]

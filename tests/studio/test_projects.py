@@ -10,6 +10,8 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from tests.studio.test_attacks import DATASET, archive, png, put
 
+from lorasmith.core.files import file_version
+
 
 def test_projects_are_listed_and_made(client: TestClient, workspace: Path) -> None:
     (workspace / "zorp/loras").mkdir()
@@ -54,8 +56,24 @@ def test_an_image_is_sent_whole_or_small(client: TestClient, size: str, shape: t
         assert image.size == shape
         assert image.getpixel((5, 5))[0] == pytest.approx(200, abs=3)
     assert answer.headers["cache-control"] == "no-cache"
-    kept = client.get(f"/api/image?path={DATASET}/0.png&v=abc{size}").headers["cache-control"]
-    assert "immutable" in kept
+
+
+def test_an_image_is_kept_for_ever_only_as_the_version_that_it_is(
+    client: TestClient, workspace: Path
+) -> None:
+    file = workspace / DATASET / "0.png"
+
+    def kept(version: str) -> bool:
+        answer = client.get(f"/api/image?path={DATASET}/0.png&size=16&v={version}")
+        return "immutable" in answer.headers["cache-control"]
+
+    first = file_version(file.stat().st_size, file.stat().st_mtime_ns)
+    assert kept(first)
+    assert not kept("abc")
+    assert not kept("")
+    Image.new("RGB", (64, 48), "blue").save(file)
+    assert not kept(first)
+    assert kept(file_version(file.stat().st_size, file.stat().st_mtime_ns))
 
 
 def test_files_and_archives_are_taken(client: TestClient, workspace: Path) -> None:

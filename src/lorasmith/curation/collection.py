@@ -150,6 +150,10 @@ class Collection:
             facts |= self._store(root).measure(paths, observer, controls, closely=closely)
         return facts
 
+    def reread_facts(self) -> None:
+        """What is remembered of images is read again: another process may have measured some."""
+        self._stores.clear()
+
     def _by_root(
         self, images: Sequence[CollectionImage] | None = None
     ) -> Iterator[tuple[Path, list[CollectionImage]]]:

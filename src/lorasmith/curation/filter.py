@@ -139,6 +139,10 @@ def folded(text: str) -> str:
     return text.replace("\\(", "(").replace("\\)", ")").casefold()
 
 
+# The same few thousand tags stand in all captions.
+_folded_tag = lru_cache(maxsize=50_000)(folded)
+
+
 # What is known of the collection
 
 
@@ -161,7 +165,7 @@ class _Subject:
     @property
     def tags(self) -> frozenset[str]:
         if self._tags is None:
-            self._tags = frozenset(map(folded, self.image.tags))
+            self._tags = frozenset(map(_folded_tag, self.image.tags))
         return self._tags
 
     @property

@@ -16,7 +16,18 @@ from starlette.requests import Request
 
 from lorasmith import __version__
 from lorasmith.core.errors import Problem, UserError
-from lorasmith.studio.api import changes, files, jobs, projects, runs, session, train
+from lorasmith.jobs.curating.changes import ConflictError
+from lorasmith.studio.api import (
+    changes,
+    dataset,
+    dataset_pictures,
+    files,
+    jobs,
+    projects,
+    runs,
+    session,
+    train,
+)
 from lorasmith.studio.context import ProblemOut, Problems, Studio
 from lorasmith.studio.paths import OutsideError, Roots
 from lorasmith.studio.security import Guard
@@ -24,7 +35,10 @@ from lorasmith.studio.security import Guard
 STATIC = Path(__file__).parent / "static"
 PAGES = ("/", "/dataset", "/sort", "/train", "/run")
 """Addresses that the bundle itself makes pages of."""
-ROUTERS = tuple(each.router for each in (session, runs, train, files, projects, jobs, changes))
+ROUTERS = tuple(
+    each.router
+    for each in (session, runs, train, files, projects, dataset, dataset_pictures, jobs, changes)
+)
 
 NO_BUNDLE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>lorasmith studio</title>
@@ -70,9 +84,13 @@ def create_app(
     return app
 
 
+_STATUS: dict[type[UserError], int] = {OutsideError: 403, ConflictError: 409}
+
+
 async def _answer_user_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, UserError)
-    return _refusal(403 if isinstance(error, OutsideError) else 422, error.problems)
+    status = next((number for kind, number in _STATUS.items() if isinstance(error, kind)), 422)
+    return _refusal(status, error.problems)
 
 
 async def _answer_wrong_request(request: Request, error: Exception) -> JSONResponse:

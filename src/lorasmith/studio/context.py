@@ -5,6 +5,7 @@ Handlers take it as a parameter, ``studio: StudioDep``.
 
 from __future__ import annotations
 
+import os
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from pydantic import BaseModel
 
 from lorasmith.advice.doctor.nvidia import CardWatch
 from lorasmith.core.errors import Problem
+from lorasmith.jobs.curating.open_dataset import OpenDatasets
 from lorasmith.studio.paths import Roots
 
 
@@ -25,11 +27,16 @@ class Studio:
         roots: what requests may name; the workspace is the first.
         closing: set as the server ends, so that streams end.
         cards: what is known of the graphics cards.
+        datasets: those that pages have open.
     """
 
     roots: Roots
     closing: threading.Event = field(default_factory=threading.Event)
     cards: CardWatch = field(default_factory=CardWatch)
+    datasets: OpenDatasets = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.datasets = OpenDatasets(lambda path: Path(os.path.realpath(path)) in self.roots)
 
     @property
     def workspace(self) -> Path:

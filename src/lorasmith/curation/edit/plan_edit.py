@@ -51,6 +51,7 @@ def plan_edit(
     operations: Sequence[str],
     where: str = "",
     *,
+    images: Sequence[CollectionImage] | None = None,
     families: Path | None = None,
     create: bool = False,
     observer: Observer = ignore,
@@ -61,6 +62,7 @@ def plan_edit(
     Args:
         operations: as :func:`.operations.read_operations` takes them, in this order.
         where: only captions of images that this filter takes.
+        images: of the collection; only captions of these.
         families: of tags, besides those that ship, for ``consolidate``.
         create: also write captions for images without a caption file; what a table says of one
             is edited then.
@@ -73,8 +75,8 @@ def plan_edit(
     if not edits:
         hint = "say one, such as --add TAG; `lorasmith dataset edit --help` lists them"
         raise DatasetError(Problem("", "there is no operation", hint))
-    plan = Plan(_command(operations, where), collection.roots)
-    images = parse_filter(where).select(collection, observer, controls)
+    plan = Plan(_command(operations, where, images), collection.roots)
+    images = _chosen(collection, where, images, observer, controls)
     files = _read(images, plan, observer, controls or Controls())
     counts: Mapping[str, int] = {}
     if any(edit.text.startswith(_NEED_COUNTS) for edit in edits):
@@ -108,21 +110,25 @@ def plan_deletion(
     collection: Collection,
     where: str,
     *,
+    images: Sequence[CollectionImage] | None = None,
     observer: Observer = ignore,
     controls: Controls | None = None,
 ) -> Plan:
     """Put the images that a filter takes into the trash, with their captions and side files.
 
+    Args:
+        images: of the collection; only these.
+
     Raises:
-        DatasetError: the filter is wrong, or empty.
+        DatasetError: the filter is wrong; or it is empty, and no images are named.
         Stopped: by ``controls``.
     """
-    if not where.strip():
+    if not where.strip() and images is None:
         raise DatasetError(
             Problem("delete_images", "it would take every picture", "say which: --where")
         )
-    plan = Plan(shlex.join(["edit", "--where", where, "--delete-images"]), collection.roots)
-    images = parse_filter(where).select(collection, observer, controls)
+    plan = Plan(_command(["delete-images"], where, images), collection.roots)
+    images = _chosen(collection, where, images, observer, controls)
     gone = {image.path for image in images}
     staying = {
         file for image in collection.images if image.path not in gone for file in image.files
@@ -133,9 +139,26 @@ def plan_deletion(
     return plan
 
 
-def _command(operations: Iterable[str], where: str) -> str:
+def _command(
+    operations: Iterable[str], where: str, images: Sequence[CollectionImage] | None
+) -> str:
     words = ["edit", *map(shown, operations)]
-    return " ".join([*words, "--where", shlex.quote(where)] if where else words)
+    words += ["--where", shlex.quote(where)] if where else []
+    words += [f"({quantity(len(images), 'picture')})"] if images is not None else []
+    return " ".join(words)
+
+
+def _chosen(
+    collection: Collection,
+    where: str,
+    images: Sequence[CollectionImage] | None,
+    observer: Observer,
+    controls: Controls | None,
+) -> list[CollectionImage]:
+    """Those of ``images``, or of all, that a filter takes; in the collection's order."""
+    taken = parse_filter(where).select(collection, observer, controls)
+    some = set(images) if images is not None else None
+    return [image for image in taken if some is None or image in some]
 
 
 def _read(

@@ -8,6 +8,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -186,6 +187,31 @@ def move_images(
                     plan.write_text(target, None, file.read_bytes())
 
 
+def copy_images(plan: Plan, targets: Mapping[CollectionImage, Path]) -> None:
+    """Copy images with their files into folders; they stay where they are, too. Where a name is
+    taken, copies get a number behind theirs.
+
+    Args:
+        targets: absolute folders, by image of the collection.
+    """
+    names = _Names(set())
+    for image, folder in targets.items():
+        family = _Family(image.path, folder, dict.fromkeys(image.files))
+        stem = names.free_stem(family)
+        with plan.together(image.path):
+            for file in family.files:
+                target = _renamed(file, family, stem)
+                names.take(target)
+                plan.write_file(target, partial(_copy, file), what=f"copy of {file.name}")
+
+
+def _copy(source: Path, target: Path) -> None:
+    try:
+        shutil.copyfile(source, target)
+    except OSError as error:
+        raise DatasetError.of(source, f"cannot be copied: {error.strerror}") from error
+
+
 def _places_of_files(
     images: Sequence[CollectionImage], moving: Mapping[CollectionImage, Path]
 ) -> dict[Path, set[Path | None]]:
@@ -201,14 +227,7 @@ def _move(plan: Plan, source: Path, target: Path, removals: Plan | None) -> None
     if removals is None or plan.root_of(source) == plan.root_of(target):
         plan.move(source, target)
         return
-
-    def copy(temporary: Path) -> None:
-        try:
-            shutil.copyfile(source, temporary)
-        except OSError as error:
-            raise DatasetError.of(source, f"cannot be copied: {error.strerror}") from error
-
-    plan.write_file(target, copy, what=f"from {source.parent}")
+    plan.write_file(target, partial(_copy, source), what=f"from {source.parent}")
     removals.remove(source, what=f"now in {target.parent}")
 
 

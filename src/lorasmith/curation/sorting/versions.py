@@ -186,7 +186,7 @@ def _patterns(greys: np.ndarray) -> np.ndarray:
     """(images, 24, 24) -> (images, 36): brightness by parts, of mean 0 and length 1."""
     part = _SIDE // _COARSE
     cells = greys.reshape(-1, _COARSE, part, _COARSE, part).mean(axis=(2, 4))
-    flat = cells.reshape(len(cells), -1)
+    flat = cells.reshape(len(cells), _COARSE * _COARSE)
     flat = flat - flat.mean(axis=1, keepdims=True)
     return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
 

@@ -48,7 +48,7 @@ class TagRules:
 
 
 class TagChooser:
-    """The tags of images by their scores, by :class:`TagRules`."""
+    """The tags of images by their scores, by :class:`TagRules`; ``names`` has them by label."""
 
     def __init__(self, labels: Labels, rules: TagRules) -> None:
         self._rules = rules
@@ -60,14 +60,14 @@ class TagChooser:
         excluded = TagList(rules.exclude)
         others = {bare(old): new for old, new in rules.replace.items()}
         first = {bare(tag): place for place, tag in enumerate(rules.first)}
-        self._names: list[str] = []
+        self.names: list[str] = []
         for index, name in enumerate(labels.names):
             spelled = name if rules.underscores else with_spaces(name)
             if spelled in excluded:
                 self._limits[index] = np.inf
             spelled = others.get(bare(spelled), spelled)
-            self._names.append(spelled)
-        self._places = [first.get(bare(tag), len(first)) for tag in self._names]
+            self.names.append(spelled)
+        self._places = [first.get(bare(tag), len(first)) for tag in self.names]
 
     def __call__(self, scores: ImageScores) -> list[str]:
         """The tags, each once."""
@@ -84,4 +84,4 @@ class TagChooser:
             single.update(int(index) for index in by_score[ranks[by_score] == rank][1:])
         chosen = [int(labels[index]) for index in order if int(index) not in single]
         chosen.sort(key=self._places.__getitem__)
-        return list(dict.fromkeys(self._names[label] for label in chosen))
+        return list(dict.fromkeys(self.names[label] for label in chosen))

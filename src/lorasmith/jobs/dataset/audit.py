@@ -129,6 +129,7 @@ class AuditRequest(JobRequest):
         """
         from lorasmith.advice.audit.audit import audit_dataset, check_ids, check_ignorable
         from lorasmith.advice.audit.ignored import ignored_in, remember
+        from lorasmith.advice.audit.last import keep_audit
         from lorasmith.advice.audit.report_page import write_page
         from lorasmith.core.files import check_page
 
@@ -156,4 +157,5 @@ class AuditRequest(JobRequest):
             audit = audit.ignoring(remember(roots, self.ignore, unignore=self.unignore))
         if self.page is not None:
             write_page(self.page, audit, inputs)
+        keep_audit(audit, {"kind": self.kind, "resolution": self.resolution})
         return audit

@@ -1,7 +1,8 @@
 """What has changed, told as it happens: server-sent events, so that pages ask anew.
 
-An event ``changed`` has the topics: ``jobs``, ``projects``, and ``run:PATH`` of each run that has
-written something. What has changed is read off files, whoever changed them.
+An event ``changed`` has the topics: ``jobs``, ``projects``, ``run:PATH`` of each run that has
+written something, and ``dataset:PATH`` of each dataset that pages have open. What has changed is
+read off files, whoever changed them.
 """
 
 from __future__ import annotations
@@ -32,9 +33,10 @@ _WRITTEN = ("events.jsonl", "metrics.jsonl", "run.json")
 class Changes:
     """What has changed since the last look."""
 
-    def __init__(self, workspace: Path) -> None:
-        self._workspace = workspace
-        self._ledger = Ledger(workspace)
+    def __init__(self, studio: Studio) -> None:
+        self._workspace = studio.workspace
+        self._datasets = studio.datasets
+        self._ledger = Ledger(studio.workspace)
         self._seen = self._state()
 
     def look(self) -> list[str]:
@@ -56,6 +58,7 @@ class Changes:
         return {
             "jobs": (jobs, told),
             "projects": [(str(folder), _changed(folder)) for folder in sorted(folders)],
+            **{f"dataset:{one.folder}": one.folder_times() for one in self._datasets.all()},
             **{f"run:{run}": [_changed(run / name) for name in _WRITTEN] for run in runs},
         }
 
@@ -81,7 +84,7 @@ def events(studio: StudioDep) -> StreamingResponse:
 
 
 async def _stream(studio: Studio) -> AsyncIterator[str]:
-    changes = await run_in_threadpool(Changes, studio.workspace)
+    changes = await run_in_threadpool(Changes, studio)
     # Whoever comes again may have missed any of them.
     yield _event(["jobs", "projects"])
     quiet = 0.0

@@ -20,7 +20,7 @@ from pydantic import BaseModel
 
 from lorasmith.core.disk import discard, write_error
 from lorasmith.core.errors import DatasetError, UserError
-from lorasmith.core.files import free_bytes
+from lorasmith.core.files import file_version, free_bytes
 from lorasmith.core.text import bytes_text
 from lorasmith.data.images import load_upright, to_rgb
 from lorasmith.studio.context import ProblemOut, StudioDep
@@ -110,14 +110,25 @@ def get_image(
     size: Annotated[int | None, Query(ge=SMALLEST, le=LARGEST)] = None,
     v: Annotated[str, Query(max_length=200)] = "",
 ) -> Response:
-    """An image's pixels, or a thumbnail of ``size`` px. With ``v``, which changes whenever the file
-    does (its hash), browsers keep it for ever."""
-    content, kind = _encoded(studio.roots.resolve(path), size)
+    """An image's pixels, or a thumbnail of ``size`` px. With the version ``v`` that the file has
+    now (as listings say it), browsers keep it for ever; with another one they ask again."""
+    place = studio.roots.resolve(path)
+    # Before its bytes are read: what is changed meanwhile is then asked for again.
+    is_current = bool(v) and v == _version(place)
+    content, kind = _encoded(place, size)
     headers = {
-        "cache-control": _FOR_EVER if v else "no-cache",
+        "cache-control": _FOR_EVER if is_current else "no-cache",
         "content-security-policy": _IMAGE_POLICY,
     }
     return Response(content, media_type=kind, headers=headers)
+
+
+def _version(path: Path) -> str:
+    try:
+        status = path.stat()
+    except OSError:
+        return ""
+    return file_version(status.st_size, status.st_mtime_ns)
 
 
 def _encoded(path: Path, size: int | None = None) -> tuple[bytes, str]:

@@ -55,6 +55,17 @@ def test_a_filter_chooses(folder: Path) -> None:
     assert (folder / "b.txt").read_bytes() == b"\xef\xbb\xbfred hat, solo"
 
 
+def test_images_are_chosen_by_themselves(folder: Path) -> None:
+    collection = open_collection(folder)
+    some = [collection.images[1], collection.images[0]]
+    plan = plan_edit(collection, ["add=x"], "tag:hat", images=some)
+    assert [change.path.name for change in plan.changes] == ["a.txt"]
+    assert plan.command == "edit --add x --where tag:hat (2 pictures)"
+    assert not plan_edit(collection, ["add=x"], images=[]).changes
+    gone = plan_deletion(collection, "", images=some[:1])
+    assert [change.path.name for change in gone.changes] == ["b.png", "b.txt"]
+
+
 def test_images_without_a_caption_get_one_when_it_is_asked_for(folder: Path) -> None:
     (warning,) = edit(folder, "folder-name")
     assert "c.png: has no caption file" in warning

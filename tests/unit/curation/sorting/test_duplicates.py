@@ -11,6 +11,7 @@ from PIL import Image, ImageEnhance
 
 from lorasmith.curation.facts import ImageFacts, measure_image
 from lorasmith.curation.sorting.duplicates import MAX_DISTANCE, near_duplicates
+from lorasmith.curation.sorting.versions import cropped_copies, mirrored_copies
 
 Save = Callable[..., Path]
 
@@ -21,6 +22,13 @@ def measured(paths: Iterable[Path]) -> dict[Path, ImageFacts]:
 
 def names(groups: list[list[Path]]) -> list[set[str]]:
     return [{path.name for path in group} for group in groups]
+
+
+def test_pictures_of_one_colour_are_nobodys_copies(tmp_path: Path) -> None:
+    for number in range(3):
+        Image.new("RGB", (64, 48), (80 * number, 0, 0)).save(tmp_path / f"{number}.png")
+    facts = measured(sorted(tmp_path.iterdir()))
+    assert mirrored_copies(facts) == cropped_copies(facts) == []
 
 
 def test_copies_are_found_and_others_are_not(tmp_path: Path, save: Save) -> None:

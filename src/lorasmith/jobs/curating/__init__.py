@@ -1,0 +1,1 @@
+"""A dataset while somebody works on it: kept in memory, listed, filtered, changed with previews."""

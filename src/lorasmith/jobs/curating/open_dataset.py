@@ -1,0 +1,408 @@
+"""Datasets that are kept in memory while somebody works on them, and follow their files.
+
+A look at a folder costs a few calls (:meth:`OpenDataset.refresh`): files that come, go or get
+another name, and all that lorasmith itself writes, change the time of their folder. What an editor
+writes into a file that is there is seen by a close look, which asks every file for its size and
+time: 75 ms for 10 000 images and their captions on a slow machine.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from lorasmith.core.errors import DatasetError, Problem
+from lorasmith.core.files import file_version
+from lorasmith.curation.changes.plan import Plan
+from lorasmith.curation.changes.trash import STORE
+from lorasmith.curation.collection import Collection, CollectionImage, open_collection
+from lorasmith.curation.facts import NAME as FACTS
+from lorasmith.data.caption_files import TABLE_SUFFIXES
+
+_MOST_OPEN = 4
+_MOST_PLANS = 3
+_CLOSE_LOOK = 10.0
+"""Seconds after which a quick look is a close one."""
+
+Allowed = Callable[[Path], bool]
+Stamp = tuple[int, int]  # size, time of change in ns
+
+
+@dataclass(frozen=True, slots=True)
+class TagTable:
+    """The tags of all captions.
+
+    Args:
+        names: those on most images first.
+        counts: images that have each.
+        rows: for each image its tags in their order, as places in ``names``; a tag that stands
+            twice in a caption is there twice.
+    """
+
+    names: list[str]
+    counts: list[int]
+    rows: list[list[int]]
+
+    @classmethod
+    def of(cls, tags: Sequence[Sequence[str]]) -> TagTable:
+        counts = Counter(chain.from_iterable(map(dict.fromkeys, tags)))
+        names = sorted(counts, key=lambda tag: (-counts[tag], tag))
+        places = {tag: place for place, tag in enumerate(names)}
+        rows = [[places[tag] for tag in some] for some in tags]
+        return cls(names, [counts[tag] for tag in names], rows)
+
+    def counts_in(self, images: Sequence[int]) -> list[int]:
+        """How many of some images, by their places, have each tag."""
+        counts = Counter(chain.from_iterable(dict.fromkeys(self.rows[place]) for place in images))
+        return [counts[place] for place in range(len(self.names))]
+
+
+@dataclass
+class _Files:
+    """What a folder holds, with those in it: their times, and the stamps of their files by name.
+
+    ``links`` are symbolic ones among the files.
+    """
+
+    times: dict[str, int] = field(default_factory=dict)
+    stamps: dict[str, dict[str, Stamp]] = field(default_factory=dict)
+    links: list[Path] = field(default_factory=list)
+
+    @classmethod
+    def below(cls, folder: Path) -> _Files:
+        """Of a folder that is there; of one that goes meanwhile, nothing. Hidden files are none."""
+        files = cls()
+        waiting = [str(folder)]
+        while waiting:
+            place = waiting.pop()
+            try:
+                files.times[place] = os.stat(place).st_mtime_ns
+                with os.scandir(place) as entries:
+                    files.stamps[place] = files._stamps_of(entries, waiting)
+            except OSError:
+                continue
+        return files
+
+    def _stamps_of(self, entries: Any, folders: list[str]) -> dict[str, Stamp]:
+        stamps = {}
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(entry.path)
+                continue
+            if entry.is_symlink():
+                self.links.append(Path(entry.path))
+            try:
+                status = entry.stat()
+            except OSError:
+                continue
+            stamps[entry.name] = status.st_size, status.st_mtime_ns
+        return stamps
+
+    def names(self) -> dict[str, frozenset[str]]:
+        return {place: frozenset(stamps) for place, stamps in self.stamps.items()}
+
+    def of(self, path: Path | None) -> Stamp | None:
+        return self.stamps.get(str(path.parent), {}).get(path.name) if path is not None else None
+
+    def differing(self, others: _Files) -> set[Path]:
+        """Files that are there in both, and not the same."""
+        return {
+            Path(place, name)
+            for place, stamps in self.stamps.items()
+            if stamps != (old := others.stamps.get(place, {}))
+            for name, stamp in stamps.items()
+            if old.get(name, stamp) != stamp
+        }
+
+
+class OpenDataset:
+    """A folder of images, as its files are: call :meth:`refresh` before looking.
+
+    Its methods are for one thread at a time; hold :attr:`lock`.
+
+    Args:
+        folder: absolute, without symbolic links.
+        allowed: whether a path, whose links are followed, may be read and written.
+
+    Raises:
+        DatasetError: it is not there, cannot be read, or leads to where nothing may be read.
+    """
+
+    def __init__(self, folder: Path, allowed: Allowed) -> None:
+        self.folder = folder
+        self.lock = threading.RLock()
+        self.left_out: list[Problem] = []
+        """Images that are or have links to where nothing may be read."""
+        self._allowed = allowed
+        self._files = _Files()
+        self._collection: Collection | None = None
+        self._looked = 0.0
+        self._facts_changed = 0
+        self._changes = self._image_changes = 0
+        self._began = time.time_ns()
+        self._places: dict[str, int] = {}
+        self._table: TagTable | None = None
+        self._answers: dict[str, tuple[str, Any]] = {}
+        self._plans: OrderedDict[Hashable, Plan] = OrderedDict()
+        self.refresh(close=True)
+
+    def folder_times(self) -> list[tuple[str, int]]:
+        """When each of its folders changed last; safe to ask from any thread."""
+        times = []
+        for place in list(self._files.times):
+            try:
+                times.append((place, os.stat(place).st_mtime_ns))
+            except OSError:
+                times.append((place, 0))
+        return times
+
+    @property
+    def version(self) -> str:
+        """Another word after every change that was seen."""
+        return f"{self._began:x}.{self._changes}"
+
+    @property
+    def files_version(self) -> str:
+        """Another word after an image came, went or changed; captions do not matter."""
+        return f"{self._began:x}.{self._image_changes}"
+
+    @property
+    def collection(self) -> Collection:
+        assert self._collection is not None
+        return self._collection
+
+    @property
+    def images(self) -> list[CollectionImage]:
+        return self.collection.images
+
+    @property
+    def root(self) -> Path:
+        """The dataset's folder, whose journal has what is changed here."""
+        return self.collection.root
+
+    def name_of(self, image: CollectionImage) -> str:
+        """Its path from the folder on, with ``/``."""
+        return image.path.relative_to(self.folder).as_posix()
+
+    def has(self, name: str) -> bool:
+        return name in self._places
+
+    def image(self, name: str) -> CollectionImage:
+        """
+        Raises:
+            DatasetError: the dataset has none of this name.
+        """
+        return self.images[self.place(name)]
+
+    def place(self, name: str) -> int:
+        """Where an image stands among all.
+
+        Raises:
+            DatasetError: as :meth:`image`.
+        """
+        if name not in self._places:
+            hint = "it was moved or removed meanwhile; look again"
+            raise DatasetError.of(name, "is no picture of this dataset", hint)
+        return self._places[name]
+
+    def some(self, names: Sequence[str] | None) -> list[CollectionImage]:
+        """The images of these names, or all.
+
+        Raises:
+            DatasetError: as :meth:`image`.
+        """
+        return self.images if names is None else [self.image(name) for name in names]
+
+    def version_of(self, path: Path) -> str:
+        """See :func:`.file_version`; "" of what is not there."""
+        stamp = self._files.of(path)
+        return file_version(*stamp) if stamp is not None else ""
+
+    def changed_since(self, moment: float) -> bool:
+        """Whether a file was changed after a moment, in Unix seconds."""
+        limit = int(moment * 1e9)
+        return any(
+            time > limit for some in self._files.stamps.values() for _, time in some.values()
+        )
+
+    def sizes(self) -> dict[Path, tuple[int, int]]:
+        """Upright width and height in px, by path; without images that have none."""
+        sizes: dict[Path, tuple[int, int]] = self.remembered(
+            "sizes", self.collection.sizes, self.files_version
+        )
+        return sizes
+
+    def tags(self) -> TagTable:
+        """Of all captions; those that cannot be read count as empty."""
+        if self._table is None:
+            self._table = TagTable.of([tags_or_none(image) for image in self.images])
+        return self._table
+
+    def refresh(self, *, close: bool = False) -> bool:
+        """Follow what has happened to the files.
+
+        Args:
+            close: also see what was written into files that are there.
+
+        Returns:
+            whether anything has changed.
+
+        Raises:
+            DatasetError: as the constructor.
+        """
+        if not (close or self._is_due()):
+            return False
+        files = _Files.below(self.folder)
+        self._looked = time.monotonic()
+        self._follow_facts()
+        before, self._files = self._files, files
+        if self._collection is None or files.names() != before.names():
+            self._open(files, before)
+            self._image_changes += 1
+        elif changed := files.differing(before):
+            self._forget(changed)
+        else:
+            return False
+        self._changes += 1
+        self._table = None
+        self._plans.clear()
+        return True
+
+    def remembered(self, question: str, work_out: Callable[[], Any], holds: str = "") -> Any:
+        """An answer that is worked out again once something has changed.
+
+        Args:
+            holds: while it does; by itself as long as :attr:`version` does.
+        """
+        known, answer = self._answers.get(question, ("", None))
+        now = holds or self.version
+        if known != now:
+            answer = work_out()
+            self._answers[question] = now, answer
+        return answer
+
+    def plan(self, question: Hashable, work_out: Callable[[], Plan]) -> Plan:
+        """What a question's plan is, worked out once as long as nothing changes: pages of a
+        preview, and what is then done, are of one plan."""
+        if question not in self._plans:
+            self._plans[question] = work_out()
+            while len(self._plans) > _MOST_PLANS:
+                self._plans.popitem(last=False)
+        self._plans.move_to_end(question)
+        return self._plans[question]
+
+    def forget_plans(self) -> None:
+        self._plans.clear()
+
+    def _is_due(self) -> bool:
+        if time.monotonic() - self._looked > _CLOSE_LOOK:
+            return True
+        try:
+            return any(os.stat(place).st_mtime_ns != t for place, t in self._files.times.items())
+        except OSError:
+            return True
+
+    def _follow_facts(self) -> None:
+        """See what another process has measured."""
+        if self._collection is None:
+            return
+        try:
+            changed = (self.root / STORE / FACTS).stat().st_mtime_ns
+        except OSError:
+            changed = 0
+        if changed != self._facts_changed:
+            self._facts_changed = changed
+            self._collection.reread_facts()
+
+    def _open(self, files: _Files, before: _Files) -> None:
+        known = self._collection.images if self._collection is not None else []
+        captions = {image.caption_path: image for image in known}
+        bad = [path for path in files.links if not self._allowed(path)]
+        collection = open_collection(self.folder)
+        # What belongs to an image is left out with it; tables hold captions of any.
+        owned = {file for image in collection.images for file in image.files}
+        tables = [path for path in bad if path.suffix.lower() in TABLE_SUFFIXES]
+        if tables := [path for path in tables if path not in owned]:
+            what = "is a symbolic link out of the folders that may be opened"
+            raise DatasetError(Problem(str(path), what, "remove it, or copy it") for path in tables)
+        if not self._allowed(collection.root):
+            what = f"is part of the dataset {collection.root}, which may not be opened"
+            raise DatasetError.of(self.folder, what, "allow that folder, too")
+        outside = set(bad)
+        self.left_out = []
+        if outside:
+            self._leave_out(collection, outside)
+        for image in collection.images:
+            old = captions.get(image.caption_path) if image.caption_path is not None else None
+            if old is not None and files.of(old.caption_path) == before.of(old.caption_path):
+                for name in ("caption", "tags"):
+                    if name in old.__dict__:
+                        image.__dict__[name] = old.__dict__[name]
+        self._collection = collection
+        self._places = {self.name_of(image): n for n, image in enumerate(collection.images)}
+
+    def _leave_out(self, collection: Collection, outside: set[Path]) -> None:
+        def leads_out(image: CollectionImage) -> bool:
+            masks = [mask] if (mask := collection.masks.get(image.path)) is not None else []
+            return not outside.isdisjoint((*image.files, *masks))
+
+        gone = [image for image in collection.images if leads_out(image)]
+        collection.images = [image for image in collection.images if image not in gone]
+        for image in gone:
+            collection.masks.pop(image.path, None)
+            what = "it, or what belongs to it, is a link out of the folders that may be opened"
+            self.left_out.append(Problem(self.name_of(image), what, "put a copy there"))
+
+    def _forget(self, changed: set[Path]) -> None:
+        self._image_changes += any(image.path in changed for image in self.images)
+        for image in self.images:
+            if image.caption_path in changed:
+                for name in ("caption", "tags"):
+                    image.__dict__.pop(name, None)
+
+
+def tags_or_none(image: CollectionImage) -> list[str]:
+    """Its tags; of a caption that cannot be read, none."""
+    try:
+        return image.tags
+    except DatasetError:
+        return []
+
+
+class OpenDatasets:
+    """Those that were looked at lately.
+
+    Args:
+        allowed: as of :class:`OpenDataset`.
+    """
+
+    def __init__(self, allowed: Allowed) -> None:
+        self._allowed = allowed
+        self._lock = threading.Lock()
+        self._datasets: OrderedDict[Path, OpenDataset] = OrderedDict()
+
+    def open(self, folder: Path) -> OpenDataset:
+        """
+        Raises:
+            DatasetError: as :class:`OpenDataset`.
+        """
+        with self._lock:
+            if folder not in self._datasets:
+                self._datasets[folder] = OpenDataset(folder, self._allowed)
+                while len(self._datasets) > _MOST_OPEN:
+                    self._datasets.popitem(last=False)
+            self._datasets.move_to_end(folder)
+            return self._datasets[folder]
+
+    def all(self) -> list[OpenDataset]:
+        with self._lock:
+            return list(self._datasets.values())

@@ -1,0 +1,207 @@
+"""What is found and recorded about a dataset's pictures: findings of the audit, crops, masks,
+buckets, and the jobs that look at all of them."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, Field
+
+from lorasmith.curation.filter import parse_filter
+from lorasmith.jobs.curating.changes import ChangesRecord
+from lorasmith.jobs.curating.findings import (
+    FindingsRecord,
+    audit_command,
+    findings,
+    ignore_findings,
+    mend,
+)
+from lorasmith.jobs.curating.pictures import (
+    BucketsRecord,
+    PictureRecord,
+    buckets,
+    picture,
+    record_crops,
+    record_mask,
+)
+from lorasmith.jobs.dataset.tagging import TagRequest
+from lorasmith.jobs.queue.ledger import AUTO
+from lorasmith.jobs.queue.records import JobRecord
+from lorasmith.jobs.queue.runner import ensure_runners
+from lorasmith.jobs.queue.submit import submit
+from lorasmith.studio.api.dataset import DatasetDep, PartOfChanges
+from lorasmith.studio.api.jobs import LedgerDep
+from lorasmith.studio.context import StudioDep
+
+router = APIRouter(prefix="/api/dataset", tags=["dataset"])
+
+Side = Annotated[int, Query(ge=64, le=8192)]
+Box = tuple[int, int, int, int]
+
+
+class Ids(PartOfChanges):
+    """``ids`` of findings or rules; "all-safe" for what loses nothing."""
+
+    ids: Annotated[list[str], Field(min_length=1)]
+
+
+class Ignore(BaseModel):
+    """``again``: hear of them again."""
+
+    ids: Annotated[list[str], Field(min_length=1)]
+    again: bool = False
+
+
+class NewAudit(BaseModel):
+    kind: Literal["character", "style", "concept", "object"] | None = None
+    resolution: Annotated[int, Field(ge=64, le=8192)] | None = None
+
+
+class NewTags(BaseModel):
+    """Tags by a tagger; ``thresholds`` by category."""
+
+    tagger: str
+    mode: Literal["if-empty", "append", "prepend", "replace"] = "if-empty"
+    thresholds: dict[str, Annotated[float, Field(ge=0.01, le=2)]] = {}
+    where: str = ""
+    device: str = AUTO
+
+
+class NewCaptions(BaseModel):
+    """Captions by a model; ``endpoint`` is a server's address, which may be of this computer."""
+
+    model: str = ""
+    endpoint: str = ""
+    mode: Literal["if-empty", "append", "prepend", "replace"] = "if-empty"
+    style: Literal["descriptive", "tags"] = "descriptive"
+    prefix: str = ""
+    where: str = ""
+    device: str = AUTO
+
+
+class Crops(PartOfChanges):
+    """``box``: left, top, right, bottom in px of the upright picture; null takes it away."""
+
+    names: Annotated[list[str], Field(min_length=1)]
+    box: Box | None
+
+
+class Mask(PartOfChanges):
+    """``png``: the mask's, in base64, of the picture's shape; "" takes it away."""
+
+    name: str
+    png: str
+
+
+@router.get("/findings")
+def get_findings(dataset: DatasetDep) -> FindingsRecord:
+    """What the last audit found."""
+    return findings(dataset)
+
+
+@router.post("/mend")
+def post_mend(dataset: DatasetDep, body: Ids) -> ChangesRecord:
+    """What mending findings changes; ``apply`` does it."""
+    return mend(dataset, body.ids, body.part)
+
+
+@router.post("/ignore")
+def post_ignore(dataset: DatasetDep, body: Ignore) -> FindingsRecord:
+    return ignore_findings(dataset, body.ids, again=body.again)
+
+
+@router.post("/audit")
+def post_audit(
+    studio: StudioDep, dataset: DatasetDep, ledger: LedgerDep, body: NewAudit
+) -> JobRecord:
+    """Queue an audit; it takes the processor alone, and need not wait for a training."""
+    command = audit_command(dataset, body.kind, body.resolution)
+    title = f"audit of {dataset.folder.name}"
+    job = submit(ledger, command, studio.workspace, title=title, device="cpu")
+    ensure_runners(ledger)
+    return JobRecord.of(ledger, job)
+
+
+@router.post("/tag")
+def post_tag(studio: StudioDep, dataset: DatasetDep, ledger: LedgerDep, body: NewTags) -> JobRecord:
+    """Queue a tagger, which looks at the pictures and writes tags."""
+    request = TagRequest.read(
+        {
+            "folders": [dataset.folder],
+            "tagger": _model(studio, body.tagger),
+            "mode": body.mode,
+            **body.thresholds,
+        }
+    )
+    words = ["tag", str(dataset.folder), "--tagger", request.tagger, "--mode", body.mode]
+    for name, value in body.thresholds.items():
+        words += [f"--{name}", f"{value:g}"]
+    return _job(studio, ledger, words, body.where, f"tags of {dataset.folder.name}", body.device)
+
+
+@router.post("/captions")
+def post_captions(
+    studio: StudioDep, dataset: DatasetDep, ledger: LedgerDep, body: NewCaptions
+) -> JobRecord:
+    """Queue a captioner, which looks at the pictures and writes captions."""
+    words = ["caption", str(dataset.folder), "--mode", body.mode, "--style", body.style]
+    words += ["--model", _model(studio, body.model)] if body.model else []
+    words += ["--endpoint", body.endpoint] if body.endpoint else []
+    words += ["--prefix", body.prefix] if body.prefix else []
+    return _job(
+        studio, ledger, words, body.where, f"captions of {dataset.folder.name}", body.device
+    )
+
+
+def _job(
+    studio: StudioDep, ledger: LedgerDep, words: list[str], where: str, title: str, device: str
+) -> JobRecord:
+    parse_filter(where)
+    words += ["--where", where] if where.strip() else []
+    command = ["dataset", *words, "--yes"]
+    job = submit(ledger, command, studio.workspace, title=title, device=device)
+    ensure_runners(ledger)
+    return JobRecord.of(ledger, job)
+
+
+_NAME = re.compile(r"\w[\w.-]*(?:/\w[\w.-]*){0,3}")
+
+
+def _model(studio: StudioDep, name: str) -> str:
+    """A model's name, or its place on a hub; what is a file or folder must be one inside.
+
+    Raises:
+        OutsideError: it leads out.
+    """
+    if _NAME.fullmatch(name) and not os.path.lexists(studio.workspace / name):
+        return name
+    return str(studio.roots.resolve(name))
+
+
+@router.get("/picture")
+def get_picture(
+    dataset: DatasetDep, name: str, width: Side = 512, height: Side = 512
+) -> PictureRecord:
+    """One picture: crop, mask, and its bucket at a resolution."""
+    return picture(dataset, name, (width, height))
+
+
+@router.get("/buckets")
+def get_buckets(
+    dataset: DatasetDep, width: Side = 512, height: Side = 512, upscale: bool = True
+) -> BucketsRecord:
+    return buckets(dataset, (width, height), upscale=upscale)
+
+
+@router.put("/crop")
+def put_crop(dataset: DatasetDep, body: Crops) -> ChangesRecord:
+    """Record which part of pictures is used."""
+    return record_crops(dataset, [(name, body.box) for name in body.names], body.part)
+
+
+@router.put("/mask")
+def put_mask(dataset: DatasetDep, body: Mask) -> ChangesRecord:
+    return record_mask(dataset, body.name, body.png, body.part)
