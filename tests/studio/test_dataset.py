@@ -44,6 +44,15 @@ def test_all_images_are_listed_in_columns(page: Page, folder: Path) -> None:
     assert (again["unchanged"], again["names"], again["version"]) == (True, [], listing["version"])
 
 
+def test_a_projects_dataset_is_meant_by_the_project(
+    client: TestClient, page: Page, workspace: Path
+) -> None:
+    (workspace / "zorp/runs").mkdir()
+    Image.new("RGB", (64, 48)).save(workspace / "zorp/runs/sample.png")
+    listing = Page(client, "zorp").get("images")
+    assert (listing["folder"], len(listing["names"])) == (str(workspace / "zorp/dataset"), 3)
+
+
 def test_a_listing_follows_the_files(page: Page, folder: Path) -> None:
     first = page.get("images")
     Image.new("RGB", (8, 8)).save(folder / "10.png")

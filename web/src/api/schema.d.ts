@@ -4,6 +4,513 @@
  */
 
 export interface paths {
+    "/api/dataset/audit": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Post Audit
+         * @description Queue an audit; it takes the processor alone, and need not wait for a training.
+         */
+        post: operations["post_audit_api_dataset_audit_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/dataset/buckets": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Get Buckets */
+        get: operations["get_buckets_api_dataset_buckets_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/dataset/caption": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Caption */
+        get: operations["caption_api_dataset_caption_get"];
+        /**
+         * Put Caption
+         * @description Another caption for one image; 409 where it is not ``former`` any more.
+         */
+        put: operations["put_caption_api_dataset_caption_put"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/dataset/captions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Post Captions
+         * @description Queue a captioner, which looks at the pictures and writes captions.
+         */
+        post: operations["post_captions_api_dataset_captions_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/dataset/complete": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Complete
+         * @description What may be written next in a filter.
+         */
+        post: operations["complete_api_dataset_complete_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/dataset/crop": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Put Crop
+         * @description Record which part of pictures is used.
+         */
+        put: operations["put_crop_api_dataset_crop_put"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/dataset/edit": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Edit
+         * @description What an edit changes, a part of it; ``apply`` does it.
+         */
+        post: operations["edit_api_dataset_edit_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/dataset/filter": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Filter Them
+         * @description Which images a filter takes, and how many of these have each tag.
+         */
+        post: operations["filter_them_api_dataset_filter_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/dataset/findings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Findings
+         * @description What the last audit found.
+         */
+        get: operations["get_findings_api_dataset_findings_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/dataset/folders": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Folders
+         * @description The dataset's folders that hold images.
+         */
+        get: operations["get_folders_api_dataset_folders_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/dataset/history": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** History */
+        get: operations["history_api_dataset_history_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/dataset/ignore": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Post Ignore */
+        post: operations["post_ignore_api_dataset_ignore_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/dataset/images": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Images
+         * @description All images, in columns; or that nothing has changed since the ``version``.
+         */
+        get: operations["images_api_dataset_images_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/dataset/mask": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /** Put Mask */
+        put: operations["put_mask_api_dataset_mask_put"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/dataset/mend": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Post Mend
+         * @description What mending findings changes; ``apply`` does it.
+         */
+        post: operations["post_mend_api_dataset_mend_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/dataset/operations": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Operations
+         * @description What edits can do.
+         */
+        get: operations["operations_api_dataset_operations_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/dataset/picture": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Picture
+         * @description One picture: crop, mask, and its bucket at a resolution.
+         */
+        get: operations["get_picture_api_dataset_picture_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/dataset/redo": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Redo
+         * @description Do again what was taken back last; 409 where that is another one.
+         */
+        post: operations["redo_api_dataset_redo_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/dataset/scores": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Scores
+         * @description Which tagger's scores are kept.
+         */
+        get: operations["scores_api_dataset_scores_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/dataset/scores/image": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Image Scores */
+        get: operations["image_scores_api_dataset_scores_image_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/dataset/sort": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Sort
+         * @description What was decided about images one by one; ``apply`` does it.
+         */
+        post: operations["sort_api_dataset_sort_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/dataset/tag": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Post Tag
+         * @description Queue a tagger, which looks at the pictures and writes tags.
+         */
+        post: operations["post_tag_api_dataset_tag_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/dataset/tags": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Tags
+         * @description What the kept scores write at some thresholds; ``apply`` does it.
+         */
+        post: operations["tags_api_dataset_tags_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/dataset/tokens": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Tokens
+         * @description The CLIP tokens of a caption.
+         */
+        post: operations["tokens_api_dataset_tokens_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/dataset/undo": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Undo
+         * @description Take back the last change; 409 where another one is the last.
+         */
+        post: operations["undo_api_dataset_undo_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/dataset/words": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Words
+         * @description What a tag may become: tags of the dataset, those of the list ``words`` (in the form of the
+         *     web UI's tag completion), those of ``vocabulary`` (a tagger's labels).
+         */
+        get: operations["words_api_dataset_words_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/disk": {
         parameters: {
             query?: never;
@@ -90,8 +597,8 @@ export interface paths {
         };
         /**
          * Get Image
-         * @description An image's pixels, or a thumbnail of ``size`` px. With ``v``, which changes whenever the file
-         *     does (its hash), browsers keep it for ever.
+         * @description An image's pixels, or a thumbnail of ``size`` px. With the version ``v`` that the file has
+         *     now (as listings say it), browsers keep it for ever; with another one they ask again.
          */
         get: operations["get_image_api_image_get"];
         put?: never;
@@ -568,6 +1075,156 @@ export interface components {
             waiting: number;
         };
         /**
+         * BucketsRecord
+         * @description Args:
+         *         version: of the listing whose images ``of`` are.
+         *         sizes: width and height of those that are used, the fullest first.
+         *         counts: images in each.
+         *         of: for each image the place of its bucket in ``sizes``; -1 of what cannot be read.
+         *         scales: for each image, above 1 where it is enlarged.
+         */
+        BucketsRecord: {
+            /** Counts */
+            counts: number[];
+            /** Of */
+            of: number[];
+            /** Scales */
+            scales: number[];
+            /** Sizes */
+            sizes: [
+                number,
+                number
+            ][];
+            /** Version */
+            version: string;
+        };
+        /**
+         * CaptionRecord
+         * @description Args:
+         *         version: of the dataset.
+         *         name: of the image.
+         *         file: the caption's, within the folder; it need not be there.
+         *         exists: it is.
+         *         text: all of the file, but for the line break at its end.
+         *         tags: of its first line.
+         *         is_text: ``False`` of a file that holds something else, and cannot be written.
+         *         images: others that share the caption.
+         */
+        CaptionRecord: {
+            /** Exists */
+            exists: boolean;
+            /** File */
+            file: string;
+            /** Images */
+            images: string[];
+            /** Is Text */
+            is_text: boolean;
+            /** Name */
+            name: string;
+            /** Tags */
+            tags: string[];
+            /** Text */
+            text: string;
+            tokens: components["schemas"]["TokensRecord"];
+            /** Version */
+            version: string;
+        };
+        /**
+         * ChangeRow
+         * @description One file that changes.
+         *
+         *     Args:
+         *         kind: "write", "new", "move", "remove" (into the trash), "folder".
+         *         file: within the dataset.
+         *         image: the name of the image that it is, or belongs to; "" of none.
+         *         before, after: the text of a caption; ``None`` of other files.
+         *         target: where it is moved to, within the dataset.
+         *         what: is done to it, or why, in words.
+         */
+        ChangeRow: {
+            /** After */
+            after: string | null;
+            /** Before */
+            before: string | null;
+            /** File */
+            file: string;
+            /** Image */
+            image: string;
+            /**
+             * Kind
+             * @enum {string}
+             */
+            kind: "write" | "new" | "move" | "remove" | "folder";
+            /** Target */
+            target: string | null;
+            /** What */
+            what: string;
+        };
+        /**
+         * ChangesRecord
+         * @description What would be changed, or was.
+         *
+         *     Args:
+         *         version: of the dataset, after it where it is applied.
+         *         command: what the history calls it.
+         *         command_line: what does the same in a shell; "" where no single command does.
+         *         counts: files by kind of change.
+         *         total: changes there are; ``rows`` has those that were asked for.
+         *         tags: those that change most first; of the first part of the rows alone.
+         *         problems: forbid applying it.
+         *         applied: it was done, as ``entry`` of the history; ``conflicts`` were left as they are.
+         */
+        ChangesRecord: {
+            /** Applied */
+            applied: boolean;
+            /** Command */
+            command: string;
+            /** Command Line */
+            command_line: string;
+            /** Conflicts */
+            conflicts: components["schemas"]["ProblemRecord"][];
+            /** Counts */
+            counts: {
+                [key: string]: number;
+            };
+            /** Entry */
+            entry: number | null;
+            /** Notes */
+            notes: string[];
+            /** Problems */
+            problems: components["schemas"]["ProblemRecord"][];
+            /** Rows */
+            rows: components["schemas"]["ChangeRow"][];
+            /** Skipped */
+            skipped: components["schemas"]["ProblemRecord"][];
+            /** Tags */
+            tags: components["schemas"]["TagChange"][];
+            /** Total */
+            total: number;
+            /** Version */
+            version: string;
+            /** Warnings */
+            warnings: components["schemas"]["ProblemRecord"][];
+        };
+        /**
+         * CompletionRecord
+         * @description As :class:`.completion.Completion`.
+         */
+        CompletionRecord: {
+            /** Description */
+            description: string;
+            /** End */
+            end: number;
+            /** Images */
+            images: number | null;
+            /** Kind */
+            kind: string;
+            /** Start */
+            start: number;
+            /** Text */
+            text: string;
+        };
+        /**
          * Control
          * @description ``request``: one of ``samples``, ``snapshot``, ``state``, ``stop``, ``lr=FACTOR``.
          */
@@ -576,6 +1233,136 @@ export interface components {
             path: string;
             /** Request */
             request: string;
+        };
+        /**
+         * Crops
+         * @description ``box``: left, top, right, bottom in px of the upright picture; null takes it away.
+         */
+        Crops: {
+            /**
+             * Apply
+             * @default false
+             */
+            apply: boolean;
+            /** Box */
+            box: [
+                number,
+                number,
+                number,
+                number
+            ] | null;
+            /**
+             * Limit
+             * @default 50
+             */
+            limit: number;
+            /** Names */
+            names: string[];
+            /**
+             * Offset
+             * @default 0
+             */
+            offset: number;
+        };
+        /**
+         * DatasetListing
+         * @description Images in their order; lists are as long as there are images unless it is said.
+         *
+         *     Args:
+         *         version: of all of this; see ``unchanged``.
+         *         unchanged: the version that was asked with is this one, and all lists are empty.
+         *         folder, root: absolute; ``root`` is the dataset's, whose history has what is changed.
+         *         names: paths from ``folder`` on, with ``/``.
+         *         widths, heights: px, upright; 0 of what cannot be read.
+         *         versions: of the files, for the addresses of thumbnails.
+         *         tags: of each image, in the caption's order, as places in ``tag_names``.
+         *         flags: sums of :data:`FLAGS`.
+         *         tag_names, tag_counts: as long as there are different tags: those on most images first.
+         *         problems: images that are left out.
+         */
+        DatasetListing: {
+            /** Flags */
+            flags: number[];
+            /** Folder */
+            folder: string;
+            /** Heights */
+            heights: number[];
+            /** Names */
+            names: string[];
+            /** Problems */
+            problems: components["schemas"]["ProblemRecord"][];
+            /** Root */
+            root: string;
+            /** Tag Counts */
+            tag_counts: number[];
+            /** Tag Names */
+            tag_names: string[];
+            /** Tags */
+            tags: number[][];
+            /**
+             * Unchanged
+             * @default false
+             */
+            unchanged: boolean;
+            /** Version */
+            version: string;
+            /** Versions */
+            versions: string[];
+            /** Widths */
+            widths: number[];
+        };
+        /**
+         * DecisionRecord
+         * @description As :class:`.decisions.Decision`, about the image of a name.
+         */
+        DecisionRecord: {
+            /**
+             * Add
+             * @default []
+             */
+            add: string[];
+            /**
+             * Copy It
+             * @default false
+             */
+            copy_it: boolean;
+            /**
+             * Delete
+             * @default false
+             */
+            delete: boolean;
+            /**
+             * Folder
+             * @default
+             */
+            folder: string;
+            /** Name */
+            name: string;
+            /**
+             * Remove
+             * @default []
+             */
+            remove: string[];
+        };
+        /** Decisions */
+        Decisions: {
+            /**
+             * Apply
+             * @default false
+             */
+            apply: boolean;
+            /** Decisions */
+            decisions: components["schemas"]["DecisionRecord"][];
+            /**
+             * Limit
+             * @default 50
+             */
+            limit: number;
+            /**
+             * Offset
+             * @default 0
+             */
+            offset: number;
         };
         /**
          * Device
@@ -626,6 +1413,46 @@ export interface components {
             /** Total */
             total: number;
         };
+        /** Edit */
+        Edit: {
+            /**
+             * Apply
+             * @default false
+             */
+            apply: boolean;
+            /**
+             * Create
+             * @default false
+             */
+            create: boolean;
+            /**
+             * Delete
+             * @default false
+             */
+            delete: boolean;
+            /** Images */
+            images?: string[] | null;
+            /**
+             * Limit
+             * @default 50
+             */
+            limit: number;
+            /**
+             * Offset
+             * @default 0
+             */
+            offset: number;
+            /**
+             * Operations
+             * @default []
+             */
+            operations: string[];
+            /**
+             * Where
+             * @default
+             */
+            where: string;
+        };
         /**
          * Entry
          * @description ``images``: of a folder, those right in it.
@@ -644,6 +1471,22 @@ export interface components {
             path: string;
         };
         /**
+         * EntryRecord
+         * @description One change in a dataset's history; see :class:`.journal.Entry`.
+         */
+        EntryRecord: {
+            /** Command */
+            command: string;
+            /** Files */
+            files: number;
+            /** Number */
+            number: number;
+            /** State */
+            state: string;
+            /** Time */
+            time: string;
+        };
+        /**
          * FileProblem
          * @description As :class:`lorasmith.core.errors.Problem`.
          */
@@ -658,6 +1501,119 @@ export interface components {
             /** Where */
             where: string;
         };
+        /** Filter */
+        Filter: {
+            /** Where */
+            where: string;
+        };
+        /**
+         * FilterAnswer
+         * @description Args:
+         *         version: the listing's whose places ``images`` are.
+         *         images: places of those that the filter takes.
+         *         counts: as long as the listing's ``tag_names``: how many of them have each tag.
+         */
+        FilterAnswer: {
+            /** Counts */
+            counts: number[];
+            /** Images */
+            images: number[];
+            /** Version */
+            version: string;
+        };
+        /**
+         * FindingRecord
+         * @description One finding; see :class:`.finding.Finding`.
+         *
+         *     Args:
+         *         id: what mends or ignores it.
+         *         title, why, source: its rule's.
+         *         images: names of those that it concerns and that are there, the first of many.
+         *         mendable: the rule has a fix; ``safe``: it loses nothing.
+         *         command: what mends it in a shell; "" where only a person can.
+         */
+        FindingRecord: {
+            /** Command */
+            command: string;
+            /** Id */
+            id: string;
+            /** Images */
+            images: string[];
+            /** Mendable */
+            mendable: boolean;
+            /** Rule */
+            rule: string;
+            /** Safe */
+            safe: boolean;
+            /**
+             * Severity
+             * @enum {string}
+             */
+            severity: "error" | "warning" | "note";
+            /** Source */
+            source: string;
+            /** Tags */
+            tags: string[];
+            /** Threshold */
+            threshold: number | null;
+            /** Title */
+            title: string;
+            /** Unit */
+            unit: string;
+            /** Value */
+            value: number | null;
+            /** What */
+            what: string;
+            /** Why */
+            why: string;
+        };
+        /**
+         * FindingsRecord
+         * @description Args:
+         *         looked: whether there was an audit.
+         *         time: when, in Unix seconds.
+         *         changed: files were changed since.
+         *         images: it looked at.
+         *         kind, resolution: what it was told.
+         *         skipped: what rules that could not look lack, by their titles.
+         */
+        FindingsRecord: {
+            /**
+             * Changed
+             * @default false
+             */
+            changed: boolean;
+            /**
+             * Findings
+             * @default []
+             */
+            findings: components["schemas"]["FindingRecord"][];
+            /**
+             * Ignored
+             * @default []
+             */
+            ignored: components["schemas"]["FindingRecord"][];
+            /**
+             * Images
+             * @default 0
+             */
+            images: number;
+            /** Kind */
+            kind?: string | null;
+            /** Looked */
+            looked: boolean;
+            /** Resolution */
+            resolution?: number | null;
+            /**
+             * Skipped
+             * @default {}
+             */
+            skipped: {
+                [key: string]: string;
+            };
+            /** Time */
+            time?: number | null;
+        };
         /**
          * Folder
          * @description ``parent`` is none at a root.
@@ -669,6 +1625,85 @@ export interface components {
             parent: string | null;
             /** Path */
             path: string;
+        };
+        /**
+         * FolderCount
+         * @description A folder of the dataset, "." for its own, and the images right in it.
+         */
+        FolderCount: {
+            /** Folder */
+            folder: string;
+            /** Images */
+            images: number;
+        };
+        /** HalfFilter */
+        HalfFilter: {
+            /** Cursor */
+            cursor: number;
+            /** Text */
+            text: string;
+        };
+        /**
+         * HistoryRecord
+         * @description Args:
+         *         entries: the last ones, the newest first.
+         *         undo, redo: what would be taken back, or done again, next.
+         *         done: what was taken back or done again just now.
+         *         conflicts: files that somebody else changed since, which were left as they are.
+         */
+        HistoryRecord: {
+            /**
+             * Conflicts
+             * @default []
+             */
+            conflicts: components["schemas"]["ProblemRecord"][];
+            /**
+             * Done
+             * @default []
+             */
+            done: components["schemas"]["EntryRecord"][];
+            /** Entries */
+            entries: components["schemas"]["EntryRecord"][];
+            redo: components["schemas"]["EntryRecord"] | null;
+            undo: components["schemas"]["EntryRecord"] | null;
+            /** Version */
+            version: string;
+        };
+        /**
+         * Ids
+         * @description ``ids`` of findings or rules; "all-safe" for what loses nothing.
+         */
+        Ids: {
+            /**
+             * Apply
+             * @default false
+             */
+            apply: boolean;
+            /** Ids */
+            ids: string[];
+            /**
+             * Limit
+             * @default 50
+             */
+            limit: number;
+            /**
+             * Offset
+             * @default 0
+             */
+            offset: number;
+        };
+        /**
+         * Ignore
+         * @description ``again``: hear of them again.
+         */
+        Ignore: {
+            /**
+             * Again
+             * @default false
+             */
+            again: boolean;
+            /** Ids */
+            ids: string[];
         };
         /**
          * ImportNote
@@ -805,6 +1840,31 @@ export interface components {
             step?: number | null;
         };
         /**
+         * Mask
+         * @description ``png``: the mask's, in base64, of the picture's shape; "" takes it away.
+         */
+        Mask: {
+            /**
+             * Apply
+             * @default false
+             */
+            apply: boolean;
+            /**
+             * Limit
+             * @default 50
+             */
+            limit: number;
+            /** Name */
+            name: string;
+            /**
+             * Offset
+             * @default 0
+             */
+            offset: number;
+            /** Png */
+            png: string;
+        };
+        /**
          * Memory
          * @description Bytes; ``process`` is what the server itself takes.
          */
@@ -825,6 +1885,68 @@ export interface components {
         Move: {
             /** Before */
             before?: number | null;
+        };
+        /** NewAudit */
+        NewAudit: {
+            /** Kind */
+            kind?: ("character" | "style" | "concept" | "object") | null;
+            /** Resolution */
+            resolution?: number | null;
+        };
+        /**
+         * NewCaption
+         * @description ``former`` is the text that it takes the place of, as it was got.
+         */
+        NewCaption: {
+            /** Former */
+            former: string;
+            /** Name */
+            name: string;
+            /** Text */
+            text: string;
+        };
+        /**
+         * NewCaptions
+         * @description Captions by a model; ``endpoint`` is a server's address, which may be of this computer.
+         */
+        NewCaptions: {
+            /**
+             * Device
+             * @default auto
+             */
+            device: string;
+            /**
+             * Endpoint
+             * @default
+             */
+            endpoint: string;
+            /**
+             * Mode
+             * @default if-empty
+             * @enum {string}
+             */
+            mode: "if-empty" | "append" | "prepend" | "replace";
+            /**
+             * Model
+             * @default
+             */
+            model: string;
+            /**
+             * Prefix
+             * @default
+             */
+            prefix: string;
+            /**
+             * Style
+             * @default descriptive
+             * @enum {string}
+             */
+            style: "descriptive" | "tags";
+            /**
+             * Where
+             * @default
+             */
+            where: string;
         };
         /**
          * NewDemo
@@ -889,6 +2011,37 @@ export interface components {
             verb: "resume";
         };
         /**
+         * NewTags
+         * @description Tags by a tagger; ``thresholds`` by category.
+         */
+        NewTags: {
+            /**
+             * Device
+             * @default auto
+             */
+            device: string;
+            /**
+             * Mode
+             * @default if-empty
+             * @enum {string}
+             */
+            mode: "if-empty" | "append" | "prepend" | "replace";
+            /** Tagger */
+            tagger: string;
+            /**
+             * Thresholds
+             * @default {}
+             */
+            thresholds: {
+                [key: string]: number;
+            };
+            /**
+             * Where
+             * @default
+             */
+            where: string;
+        };
+        /**
          * NewTraining
          * @description Args:
          *         config: a settings file, or what other trainers' settings stand in.
@@ -940,6 +2093,88 @@ export interface components {
              * @constant
              */
             verb: "train";
+        };
+        /**
+         * OperationRecord
+         * @description One thing that an edit can do; ``metavar`` is empty where it takes no value.
+         */
+        OperationRecord: {
+            /** Help */
+            help: string;
+            /** Metavar */
+            metavar: string;
+            /** Name */
+            name: string;
+        };
+        /**
+         * PictureRecord
+         * @description Args:
+         *         width, height: px, upright; 0 of what cannot be read.
+         *         file_bytes: size of the file.
+         *         version: of the file.
+         *         mask: its path, with the version in ``mask_version``; "" where there is none.
+         *         crop: the recorded one: left, top, right, bottom in px.
+         *         crop_problem: why what is recorded does not hold.
+         *         placement: at the resolution that was asked for.
+         */
+        PictureRecord: {
+            /** Crop */
+            crop: [
+                number,
+                number,
+                number,
+                number
+            ] | null;
+            crop_problem: components["schemas"]["ProblemRecord"] | null;
+            /** File Bytes */
+            file_bytes: number;
+            /** Height */
+            height: number;
+            /** Mask */
+            mask: string;
+            /** Mask Version */
+            mask_version: string;
+            /** Name */
+            name: string;
+            /** Path */
+            path: string;
+            placement: components["schemas"]["PlacementRecord"] | null;
+            /** Version */
+            version: string;
+            /** Width */
+            width: number;
+        };
+        /**
+         * PlacementRecord
+         * @description How an image becomes its bucket's, px; see :class:`.buckets.Placement`.
+         *
+         *     Args:
+         *         crop: left, top, right, bottom of what is used, in the whole upright image.
+         *         scale: above 1 it is enlarged.
+         *         cropped: share of the area that is cut away, 0 to 1.
+         */
+        PlacementRecord: {
+            /** Bucket */
+            bucket: [
+                number,
+                number
+            ];
+            /** Crop */
+            crop: [
+                number,
+                number,
+                number,
+                number
+            ];
+            /** Cropped */
+            cropped: number;
+            /** Resized */
+            resized: [
+                number,
+                number
+            ];
+            /** Scale */
+            scale: number;
         };
         /**
          * PlanAnswer
@@ -1180,6 +2415,21 @@ export interface components {
          */
         ProblemOut: {
             /** Hint */
+            hint: string;
+            /** What */
+            what: string;
+            /** Where */
+            where: string;
+        };
+        /**
+         * ProblemRecord
+         * @description As :class:`lorasmith.core.errors.Problem`.
+         */
+        ProblemRecord: {
+            /**
+             * Hint
+             * @default
+             */
             hint: string;
             /** What */
             what: string;
@@ -1494,6 +2744,37 @@ export interface components {
             /** Step */
             step: number | null;
         };
+        /** ScoreRecord */
+        ScoreRecord: {
+            /** Category */
+            category: string;
+            /** Score */
+            score: number;
+            /** Tag */
+            tag: string;
+        };
+        /**
+         * ScoresRecord
+         * @description Which tagger's scores there are.
+         *
+         *     Args:
+         *         tagger: its name; "" where none has looked.
+         *         images: that it has looked at.
+         *         total: that there are.
+         *         categories: of its labels, with the usual threshold of each; above 1 is none.
+         */
+        ScoresRecord: {
+            /** Categories */
+            categories: {
+                [key: string]: number;
+            };
+            /** Images */
+            images: number;
+            /** Tagger */
+            tagger: string;
+            /** Total */
+            total: number;
+        };
         /** SectionRecord */
         SectionRecord: {
             /** Description */
@@ -1601,6 +2882,124 @@ export interface components {
             why: string;
         };
         /**
+         * TagChange
+         * @description Captions with a tag, of those that change.
+         */
+        TagChange: {
+            /** After */
+            after: number;
+            /** Before */
+            before: number;
+            /** Tag */
+            tag: string;
+        };
+        /** TagsOfScores */
+        TagsOfScores: {
+            /**
+             * Apply
+             * @default false
+             */
+            apply: boolean;
+            /**
+             * Exclude
+             * @default []
+             */
+            exclude: string[];
+            /**
+             * First
+             * @default []
+             */
+            first: string[];
+            /** Images */
+            images?: string[] | null;
+            /**
+             * Limit
+             * @default 50
+             */
+            limit: number;
+            /**
+             * Mode
+             * @default if-empty
+             * @enum {string}
+             */
+            mode: "if-empty" | "append" | "prepend" | "replace";
+            /**
+             * Offset
+             * @default 0
+             */
+            offset: number;
+            /**
+             * Order
+             * @default category
+             * @enum {string}
+             */
+            order: "category" | "score";
+            /** Thresholds */
+            thresholds?: {
+                [key: string]: number;
+            };
+            /**
+             * Underscores
+             * @default false
+             */
+            underscores: boolean;
+            /**
+             * Where
+             * @default
+             */
+            where: string;
+        };
+        /** Text */
+        Text: {
+            /** Text */
+            text: string;
+        };
+        /**
+         * TokenChunk
+         * @description The tokens from ``begin``, counted from 1, to ``end``, and their text as CLIP reads it.
+         */
+        TokenChunk: {
+            /** Begin */
+            begin: number;
+            /** End */
+            end: number;
+            /** Text */
+            text: string;
+        };
+        /**
+         * TokensRecord
+         * @description Args:
+         *         tokens: of the first line, which is what training reads without wildcards.
+         *         after_tags: for each of its tags, how many there are up to it, its comma left out.
+         *         chunks: up to 75, to 150, to 225, and the rest.
+         *         limits: 75, 150, 225.
+         */
+        TokensRecord: {
+            /** After Tags */
+            after_tags: number[];
+            /** Chunks */
+            chunks: components["schemas"]["TokenChunk"][];
+            /**
+             * Limits
+             * @default [
+             *       75,
+             *       150,
+             *       225
+             *     ]
+             */
+            limits: number[];
+            /** Tokens */
+            tokens: number;
+        };
+        /**
+         * Turn
+         * @description ``entry``: the change that is meant, by its number; the last one where it is null.
+         */
+        Turn: {
+            /** Entry */
+            entry?: number | null;
+        };
+        /**
          * Uploaded
          * @description ``files`` are there now; ``problems`` are of files in an archive that were left out.
          */
@@ -1609,6 +3008,22 @@ export interface components {
             files: string[];
             /** Problems */
             problems: components["schemas"]["ProblemOut"][];
+        };
+        /**
+         * WordRecord
+         * @description As :class:`.tag_words.TagWord`.
+         */
+        WordRecord: {
+            /** Alias */
+            alias: string;
+            /** Category */
+            category: string;
+            /** Images */
+            images: number | null;
+            /** Source */
+            source: string;
+            /** Tag */
+            tag: string;
         };
     };
     responses: never;
@@ -1619,6 +3034,917 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
+    post_audit_api_dataset_audit_post: {
+        parameters: {
+            query: {
+                path: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewAudit"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobRecord"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    get_buckets_api_dataset_buckets_get: {
+        parameters: {
+            query: {
+                width?: number;
+                height?: number;
+                upscale?: boolean;
+                path: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BucketsRecord"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    caption_api_dataset_caption_get: {
+        parameters: {
+            query: {
+                name: string;
+                path: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CaptionRecord"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    put_caption_api_dataset_caption_put: {
+        parameters: {
+            query: {
+                path: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewCaption"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CaptionRecord"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    post_captions_api_dataset_captions_post: {
+        parameters: {
+            query: {
+                path: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewCaptions"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobRecord"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    complete_api_dataset_complete_post: {
+        parameters: {
+            query: {
+                path: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["HalfFilter"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CompletionRecord"][];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    put_crop_api_dataset_crop_put: {
+        parameters: {
+            query: {
+                path: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Crops"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChangesRecord"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    edit_api_dataset_edit_post: {
+        parameters: {
+            query: {
+                path: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Edit"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChangesRecord"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    filter_them_api_dataset_filter_post: {
+        parameters: {
+            query: {
+                path: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Filter"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FilterAnswer"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    get_findings_api_dataset_findings_get: {
+        parameters: {
+            query: {
+                path: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FindingsRecord"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    get_folders_api_dataset_folders_get: {
+        parameters: {
+            query: {
+                path: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FolderCount"][];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    history_api_dataset_history_get: {
+        parameters: {
+            query: {
+                path: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HistoryRecord"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    post_ignore_api_dataset_ignore_post: {
+        parameters: {
+            query: {
+                path: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Ignore"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FindingsRecord"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    images_api_dataset_images_get: {
+        parameters: {
+            query: {
+                path: string;
+                version?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DatasetListing"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    put_mask_api_dataset_mask_put: {
+        parameters: {
+            query: {
+                path: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Mask"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChangesRecord"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    post_mend_api_dataset_mend_post: {
+        parameters: {
+            query: {
+                path: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Ids"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChangesRecord"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    operations_api_dataset_operations_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OperationRecord"][];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    get_picture_api_dataset_picture_get: {
+        parameters: {
+            query: {
+                name: string;
+                width?: number;
+                height?: number;
+                path: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PictureRecord"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    redo_api_dataset_redo_post: {
+        parameters: {
+            query: {
+                path: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Turn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HistoryRecord"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    scores_api_dataset_scores_get: {
+        parameters: {
+            query: {
+                path: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ScoresRecord"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    image_scores_api_dataset_scores_image_get: {
+        parameters: {
+            query: {
+                name: string;
+                least?: number;
+                path: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ScoreRecord"][];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    sort_api_dataset_sort_post: {
+        parameters: {
+            query: {
+                path: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Decisions"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChangesRecord"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    post_tag_api_dataset_tag_post: {
+        parameters: {
+            query: {
+                path: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewTags"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobRecord"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    tags_api_dataset_tags_post: {
+        parameters: {
+            query: {
+                path: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["TagsOfScores"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChangesRecord"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    tokens_api_dataset_tokens_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Text"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TokensRecord"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    undo_api_dataset_undo_post: {
+        parameters: {
+            query: {
+                path: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Turn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HistoryRecord"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    words_api_dataset_words_get: {
+        parameters: {
+            query: {
+                prefix: string;
+                vocabulary?: string;
+                words?: string;
+                most?: number;
+                path: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WordRecord"][];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
     get_disk_api_disk_get: {
         parameters: {
             query?: never;

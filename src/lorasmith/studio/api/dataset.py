@@ -42,6 +42,7 @@ from lorasmith.jobs.curating.tagging import (
     write_kept_tags,
 )
 from lorasmith.jobs.curating.words import WordRecord, complete_word
+from lorasmith.jobs.projects import dataset_of
 from lorasmith.studio.context import Studio, StudioDep
 
 router = APIRouter(prefix="/api/dataset", tags=["dataset"])
@@ -54,13 +55,14 @@ Limit = Annotated[int, Field(ge=0, le=MOST_ROWS)]
 
 
 def opened(studio: Studio, path: str, *, close: bool = False) -> OpenDataset:
-    """The dataset in a folder, as its files are now.
+    """The dataset in a folder, or of a project, as its files are now.
 
     Raises:
         OutsideError: it may not be opened.
         DatasetError: it is not there, or cannot be read.
     """
-    folder = studio.roots.resolve(path)
+    # What is inside may be a link, too.
+    folder = studio.roots.resolve(str(dataset_of(studio.roots.resolve(path))))
     studio.roots.refuse_state(folder)
     dataset = studio.datasets.open(folder)
     with dataset.lock:
