@@ -2,8 +2,6 @@
 import type { FunctionComponent } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { connected } from "./api/changes";
-import { useFetched } from "./api/fetched";
-import { get } from "./api/client";
 import { Button } from "./components/button";
 import { Dialog } from "./components/dialog";
 import { Icon } from "./components/icons";
@@ -14,7 +12,8 @@ import { baseName, duration } from "./format";
 import { ended, running, waiting } from "./jobs";
 import { allKeys, keysVersion, useKeys } from "./keys";
 import { lazily } from "./lazily";
-import { go, path, query, to } from "./router";
+import { project, projects } from "./project";
+import { go, path, to } from "./router";
 import { theme } from "./session";
 
 interface Page {
@@ -30,7 +29,6 @@ const PAGES: Page[] = [
 
 export function App() {
   const page = PAGES.find((each) => each.path === path.value);
-  const project = query.value.get("project") ?? "";
   const [over, setOver] = useState<"" | "queue" | "keys">("");
   useKeys([
     { keys: "?", does: "Show the keys", run: () => setOver("keys") },
@@ -38,8 +36,8 @@ export function App() {
   ]);
   useEffect(() => {
     const where = page?.name ?? "Nothing here";
-    document.title = `${project ? `${baseName(project)} – ` : ""}${where} – lorasmith`;
-  }, [page, project]);
+    document.title = `${project.value ? `${baseName(project.value)} – ` : ""}${where} – lorasmith`;
+  }, [page, project.value]);
   return (
     <>
       <a class="button skip" href="#content">
@@ -54,14 +52,14 @@ export function App() {
           <ul>
             {PAGES.map((each) => (
               <li key={each.path}>
-                <a href={to(each.path, { project })} aria-current={each === page ? "page" : undefined}>
+                <a href={to(each.path, { project: project.value })} aria-current={each === page ? "page" : undefined}>
                   {each.name}
                 </a>
               </li>
             ))}
           </ul>
         </nav>
-        <ProjectChoice project={project} />
+        <ProjectChoice />
         <span class="push" />
         <QueueButton onClick={() => setOver("queue")} />
         <ThemeButton />
@@ -90,23 +88,19 @@ const Mark = () => (
 );
 
 /** The project that pages are about; all of them where none is chosen. */
-function ProjectChoice({ project }: { project: string }) {
-  const projects = useFetched((signal) => get("/api/projects", { signal }), [], ["projects"]);
-  if (!projects.data?.length) return null;
-  const known = projects.data.some((each) => each.path === project);
+function ProjectChoice() {
+  if (!projects.value.length) return null;
+  const known = projects.value.some((each) => each.path === project.value);
   return (
     <select
       class="input project"
       aria-label="Project"
-      value={project}
-      onChange={(event) => {
-        const chosen = event.currentTarget.value;
-        go(to(path.value, { project: chosen }));
-      }}
+      value={project.value}
+      onChange={(event) => go(to(path.value, { project: event.currentTarget.value }))}
     >
       <option value="">All projects</option>
-      {project && !known && <option value={project}>{baseName(project)}</option>}
-      {projects.data.map((each) => (
+      {project.value && !known && <option value={project.value}>{baseName(project.value)}</option>}
+      {projects.value.map((each) => (
         <option key={each.path} value={each.path}>
           {each.name}
         </option>

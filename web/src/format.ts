@@ -51,8 +51,13 @@ export function valueText(value: unknown): string {
   if (value === false) return "no";
   if (typeof value === "number") return String(value);
   if (typeof value === "string") return value === "" ? "(empty)" : value;
+  if (Array.isArray(value))
+    return value.length > 3 ? quantity(value.length, "value") : value.map(valueText).join(", ") || "(empty)";
   return JSON.stringify(value);
 }
+
+/** A setting's name, with places where it may be broken. */
+export const breakable = (name: string): string => name.replace(/([._/])/g, "$1\u200b");
 
 /** The last part of a path, of whatever system. */
 export const baseName = (path: string): string => path.split(/[\\/]/).filter(Boolean).at(-1) ?? path;

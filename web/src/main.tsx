@@ -3,6 +3,7 @@ import { listen } from "./api/changes";
 import { App, SessionFailed } from "./app";
 import { followJobs } from "./jobs";
 import { listenToKeys } from "./keys";
+import { followProjects } from "./project";
 import { followLinks } from "./router";
 import { openSession } from "./session";
 import "./styles/tokens.css";
@@ -20,6 +21,7 @@ try {
   listenToKeys();
   listen();
   followJobs();
+  followProjects();
   render(<App />, root);
 } catch (error) {
   render(<SessionFailed error={error} />, root);

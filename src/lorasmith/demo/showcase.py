@@ -83,8 +83,12 @@ def compose(run: Path, dataset: Path, prompts: Sequence[str]) -> Image.Image:
     captions = [path.with_suffix(".txt").read_text(encoding="utf-8").strip() for path in training]
     rows: dict[str, list[Image.Image]] = {}
     steps = sorted({path.name.split("-")[0] for path in (run / "samples").glob("*.png")})
-    for number, step in enumerate(steps):
-        label = f"epoch {number}" if number else "base model, no LoRA"
+    per_epoch = max(1, json.loads((run / "dataset.json").read_text())["steps"]["steps_per_epoch"])
+    for step in steps:
+        epoch, rest = divmod(int(step), per_epoch)
+        label = "base model, no LoRA" if not int(step) else f"epoch {epoch}"
+        if rest:  # It was asked for in between.
+            label = f"step {int(step)}"
         paths = sorted((run / "samples").glob(f"{step}-*.png"))
         rows[label] = [load_image(path) for path in paths]
     above = "training pictures, with their captions"

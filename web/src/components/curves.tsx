@@ -100,7 +100,7 @@ export function Curves({ curves, label, write = figure, log = false, height = 26
         scales: { x: { time: false }, y: log ? { distr: 3 } : {} },
         cursor: { drag: { x: true, y: false }, points: { size: 6 } },
         axes: [
-          axis,
+          { ...axis, size: 34 },
           { ...axis, size: 64, values: (_, splits) => splits.map((value) => (value === null ? "" : write(value))) },
         ],
         series: [

@@ -218,7 +218,7 @@ function Large({ rows, prompts, at, onMove, onClose }: LargeProps) {
         </div>
       }
     >
-      <div class="large">
+      <div class="large" tabIndex={0} autofocus role="group" aria-label="The sample">
         {sample ? (
           <img
             class={scale ? "by-pixels" : ""}

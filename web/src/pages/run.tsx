@@ -152,7 +152,7 @@ function Head({ run }: { run: Run }) {
               </Button>
               <Button onClick={() => ask("snapshot", "It saves a LoRA")}>Snapshot now</Button>
               <Button onClick={() => ask("lr=0.5", "It halves the learning rate")}>Halve the rate</Button>
-              {job && jobRuns && (
+              {job && jobRuns && job.command[0] === "train" && (
                 <Button icon="pause" onClick={() => askJob(job.id, "pause")}>
                   Pause
                 </Button>

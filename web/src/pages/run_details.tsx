@@ -6,7 +6,7 @@ import { CommandLine } from "../components/command_line";
 import { Picture } from "../components/picture";
 import { Failed } from "../components/problems";
 import { Tabs } from "../components/tabs";
-import { baseName, bytes, parentOf, quantity, valueText } from "../format";
+import { baseName, breakable, bytes, parentOf, quantity, valueText } from "../format";
 
 type Run = Schemas["RunDetail"];
 
@@ -146,7 +146,7 @@ function Settings({ run, path }: { run: Run; path: string }) {
             {rows.map((each) => (
               <tr key={each.path}>
                 <th scope="row" class="mono">
-                  {each.path}
+                  {breakable(each.path)}
                 </th>
                 <td>{valueText(each.value)}</td>
                 <td class="soft">{valueText(each.other)}</td>

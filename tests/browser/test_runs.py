@@ -1,0 +1,118 @@
+"""Runs: their list, and one with its curves, samples and words, also while it is written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.browser.conftest import Server, violations
+from tests.made_up_runs import metrics_line, write_run
+
+Serve = Callable[..., Server]
+
+
+@pytest.fixture
+def run(workspace: Path) -> Path:
+    """One with samples of two prompts at three times; beside it another of another rate."""
+    for name, rate in (("first", "3e-4"), ("second", "1e-3")):
+        folder = write_run(workspace / "zorp" / "runs" / name, **{"optimizer.lr": rate})
+        for number, path in enumerate(sorted((folder / "samples").iterdir())):
+            Image.new("RGB", (64, 64), (40 * number, 90, 120)).save(path)
+    return workspace / "zorp" / "runs" / "first"
+
+
+def test_the_list_leads_to_a_run(serve: Serve, page, run: Path, workspace: Path) -> None:
+    page.goto(serve(workspace).page("/run", project=str(workspace / "zorp")))
+    page.get_by_role("row", name="second").wait_for()
+    page.get_by_role("link", name="first").click()
+    page.get_by_role("heading", name="first").wait_for()
+    page.get_by_text("step 20 of 40").wait_for()
+    page.get_by_text("the loss is nan at step 12").wait_for()
+
+
+def test_samples_by_keys(serve: Serve, page, run: Path, workspace: Path) -> None:
+    page.goto(serve(workspace).page("/run", path=str(run)))
+    grid = page.get_by_role("grid")
+    grid.get_by_role("button", name="base model, a cat").focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowRight")
+    at = "document.activeElement.getAttribute('aria-label')"
+    assert page.evaluate(at) == "epoch 1, a <b>dog</b>"
+    assert grid.locator("b").count() == 0  # A prompt is text, whatever it holds.
+    page.keyboard.press("Enter")
+    large = page.get_by_role("dialog")
+    shown = large.locator("img")
+    assert "epoch 1" in str(shown.get_attribute("alt"))
+    page.keyboard.press("ArrowDown")
+    page.get_by_role("heading", name="epoch 2").wait_for()
+    page.keyboard.press(" ")
+    page.get_by_role("heading", name="base model").wait_for()
+    page.keyboard.press("Escape")
+    large.wait_for(state="detached")
+    assert page.evaluate(at) == "epoch 1, a <b>dog</b>"
+
+
+def test_a_run_that_goes_on_is_followed(serve: Serve, page, run: Path, workspace: Path) -> None:
+    page.goto(serve(workspace).page("/run", path=str(run)))
+    page.get_by_text("step 20 of 40").wait_for()
+    image = run / "samples" / "00000030-00-7.png"
+    Image.new("RGB", (64, 64)).save(image)
+    saved = {"event": "SampleSaved", "path": str(image), "step": 30, "prompt": "a cat", "seed": 7}
+    with open(run / "events.jsonl", "a", encoding="utf-8") as file:
+        file.write(json.dumps(saved) + "\n")
+    with open(run / "metrics.jsonl", "a", encoding="utf-8") as file:
+        file.writelines(map(metrics_line, range(21, 31)))
+    page.get_by_text("step 30 of 40").wait_for()
+    page.get_by_role("button", name="epoch 3, a cat").wait_for()
+
+
+def test_two_runs_are_compared(serve: Serve, page, run: Path, workspace: Path) -> None:
+    page.goto(serve(workspace).page("/run", path=str(run)))
+    page.get_by_label("Lay another run over").select_option("second")
+    page.get_by_role("button", name="loss, smoothed of second").wait_for()
+    page.reload()
+    page.get_by_role("button", name="loss, smoothed of second").wait_for()
+    page.get_by_role("tab", name="Settings").click()
+    other = page.get_by_label("Compared with")
+    other.select_option(str(run.parent / "second"))
+    row = page.get_by_role("row", name="optimizer.lr")
+    row.get_by_text("0.001").wait_for()
+
+
+def test_curves_by_keys(serve: Serve, page, run: Path, workspace: Path) -> None:
+    page.goto(serve(workspace).page("/run", path=str(run)))
+    chart = page.get_by_role("img", name="Loss over the steps")
+    chart.locator("canvas").wait_for()
+    before = chart.locator("canvas").screenshot()
+    chart.focus()
+    page.keyboard.press("+")
+    page.keyboard.press("ArrowLeft")
+    assert chart.locator("canvas").screenshot() != before
+    page.keyboard.press("0")
+    page.wait_for_timeout(100)
+    assert chart.locator("canvas").screenshot() == before
+    page.get_by_role("tab", name="Loss").focus()
+    page.keyboard.press("ArrowRight")
+    page.get_by_role("button", name="lr/unet").wait_for()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_runs_are_open_to_everybody(
+    serve: Serve, new_page, run: Path, workspace: Path, scheme: str, width: int
+) -> None:
+    page = new_page(width=width, scheme=scheme)
+    studio = serve(workspace)
+    for address in (studio.page("/run"), studio.page("/run", path=str(run))):
+        page.goto(address)
+        page.get_by_text("first").first.wait_for()
+        page.get_by_text("Reading").wait_for(state="detached")
+        assert violations(page) == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.get_by_role("button", name="base model, a cat").click()
+    page.get_by_role("dialog").wait_for()
+    assert violations(page) == []
