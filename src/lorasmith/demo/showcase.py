@@ -11,7 +11,7 @@ from PIL import Image
 from lorasmith.config.load import load_settings
 from lorasmith.core.errors import RunError
 from lorasmith.core.events import Controls, Observer, ignore
-from lorasmith.core.files import write_text
+from lorasmith.core.files import parse_json, write_text
 from lorasmith.data.images import load_image
 from lorasmith.demo.character import (
     TRIGGER,
@@ -83,7 +83,8 @@ def compose(run: Path, dataset: Path, prompts: Sequence[str]) -> Image.Image:
     captions = [path.with_suffix(".txt").read_text(encoding="utf-8").strip() for path in training]
     rows: dict[str, list[Image.Image]] = {}
     steps = sorted({path.name.split("-")[0] for path in (run / "samples").glob("*.png")})
-    per_epoch = max(1, json.loads((run / "dataset.json").read_text())["steps"]["steps_per_epoch"])
+    seen = parse_json((run / "dataset.json").read_text(encoding="utf-8"))
+    per_epoch = max(1, seen["steps"]["steps_per_epoch"])
     for step in steps:
         epoch, rest = divmod(int(step), per_epoch)
         label = "base model, no LoRA" if not int(step) else f"epoch {epoch}"
