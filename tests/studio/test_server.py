@@ -1,0 +1,126 @@
+"""The server as it is started, behind a token: what it says, and whom it answers."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="is ended by a signal of POSIX")
+
+
+@dataclass
+class Server:
+    """``said`` is all that it printed at its start; ``address`` is without the token."""
+
+    process: subprocess.Popen[str]
+    said: str
+    address: str
+    token: str
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    command = [sys.executable, "-u", "-m", "lorasmith", "studio", "--host", "127.0.0.1"]
+    with subprocess.Popen(
+        [*command, str(tmp_path_factory.mktemp("workspace"))],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        said = ""
+        while "Ctrl-C" not in said:
+            line = process.stdout.readline()
+            assert line, said
+            said += line
+        match = re.search(r"(http://127\.0\.0\.1:\d+)/\S*?token=([\w-]+)", said)
+        assert match, said
+        yield Server(process, said, match[1], match[2])
+        process.send_signal(signal.SIGINT)
+        rest, _ = process.communicate(timeout=20)
+        assert process.returncode == 0
+        assert match[2] not in rest
+
+
+@pytest.fixture
+def stranger(server: Server) -> Iterator[httpx.Client]:
+    """A browser that was never given the token."""
+    with httpx.Client(base_url=server.address, timeout=20) as client:
+        yield client
+
+
+@pytest.fixture
+def guest(server: Server) -> Iterator[httpx.Client]:
+    """A browser that opened the address that was shown."""
+    with httpx.Client(base_url=server.address, timeout=20) as client:
+        assert client.get("/", params={"token": server.token}).status_code == 303
+        yield client
+
+
+def test_the_token_is_shown_once(server: Server) -> None:
+    assert len(server.token) >= 32
+    assert server.said.count(server.token) == 1
+
+
+def test_the_address_gives_a_cookie_and_then_the_page(
+    server: Server, stranger: httpx.Client
+) -> None:
+    answer = stranger.get("/train", params={"token": server.token})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/train")
+    attributes = [part.strip() for part in answer.headers["set-cookie"].split(";")][1:]
+    assert set(attributes) == {"Path=/", "HttpOnly", "SameSite=Strict"}
+    assert stranger.get("/train").status_code == 200
+    assert stranger.get("/api/session").status_code == 200
+
+
+ANYTHING = ["/", "/api/session", "/api/jobs", "/api/events", "/openapi.json", "/?token=wrong"]
+
+
+@pytest.mark.parametrize("path", ANYTHING)
+def test_without_the_token_nobody_is_answered(
+    stranger: httpx.Client, guest: httpx.Client, path: str
+) -> None:
+    (name,) = guest.cookies
+    for headers in ({}, {"cookie": f"{name}=wrong"}):
+        answer = stranger.get(path, headers=headers)
+        assert answer.status_code == 401
+        assert "set-cookie" not in answer.headers
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:7421", "127.0.0.1.evil.example"])
+@pytest.mark.parametrize("path", ["/", "/api/session", "/api/events"])
+def test_a_name_that_leads_here_is_refused_token_or_not(
+    server: Server, guest: httpx.Client, stranger: httpx.Client, host: str, path: str
+) -> None:
+    assert guest.get(path, headers={"host": host}).status_code == 403
+    answer = stranger.get(path, params={"token": server.token}, headers={"host": host})
+    assert answer.status_code == 403
+    assert "set-cookie" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    "headers", [{"origin": "http://evil.example"}, {"sec-fetch-site": "cross-site"}], ids=str
+)
+def test_another_sites_page_gets_nothing_with_the_cookie(
+    guest: httpx.Client, headers: dict[str, str]
+) -> None:
+    assert guest.get("/api/events", headers=headers).status_code == 403
+    answer = guest.post("/api/projects", json={"name": "theirs"}, headers=headers)
+    assert answer.status_code == 403
+    assert guest.get("/api/projects").json() == []
+
+
+def test_the_stream_of_changes_is_for_guests(guest: httpx.Client) -> None:
+    with guest.stream("GET", "/api/events") as stream:
+        assert stream.headers["content-type"].startswith("text/event-stream")
+        told = (line for line in stream.iter_lines() if line.startswith("data:"))
+        next(told)  # All of it, for who comes anew.
+        assert guest.post("/api/projects", json={"name": "new"}).status_code == 200
+        assert "projects" in next(told)
