@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from lorasmith.config.schema import all_settings
 from lorasmith.demo.character import write_training_set
 from lorasmith.jobs.engine import Engine
 from lorasmith.jobs.plan import PlanAnswer
+from lorasmith.studio.api import jobs as jobs_api
 from lorasmith.studio.api.train import engine_of
 from lorasmith.studio.app import create_app
 
@@ -25,7 +27,10 @@ STUB = (
     "import json, sys\n"
     "for line in sys.stdin:\n"
     "    question = json.loads(line)\n"
-    "    answer = {'ok': True, 'command': json.dumps(question['values'])}\n"
+    "    if question['ask'] == 'advice':\n"
+    "        answer = {'ok': True, 'summary': [json.dumps(question)]}\n"
+    "    else:\n"
+    "        answer = {'ok': True, 'command': json.dumps(question['values'])}\n"
     "    print(json.dumps({'id': question['id'], 'answer': answer}), flush=True)\n"
 )
 
@@ -61,6 +66,37 @@ def test_a_plan_is_asked_of_the_engine(client: TestClient, workspace: Path) -> N
     assert answer["ok"]
     assert str(workspace / "pictures") in answer["command"]
     engine_of(client.app).release()  # type: ignore[arg-type]
+
+
+def test_the_engine_is_begun_for_a_page_and_ends_for_a_job(
+    client: TestClient, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs_api, "ensure_runners", lambda ledger: None)
+    engine = engine_of(client.app)  # type: ignore[arg-type]
+    assert not engine.running
+    assert client.post("/api/warm-up").json() == {"running": True}
+    assert engine.running
+    (workspace / "pictures").mkdir()
+    (job,) = client.post("/api/jobs", json={"data": "pictures", "hold": True}).json()
+    assert not engine.running
+    client.post("/api/warm-up")
+    client.post(f"/api/jobs/{job['id']}/hold")
+    assert engine.running
+    client.post(f"/api/jobs/{job['id']}/release")
+    assert not engine.running
+
+
+def test_advice_is_asked_of_the_engine(client: TestClient, workspace: Path) -> None:
+    body = {"data": "pictures", "model": "base.safetensors", "answers": {"kind": "style"}}
+    answer = client.post("/api/advice", json=body).json()
+    assert answer["ok"]
+    question = json.loads(answer["summary"][0])
+    assert question["folder"] == str(workspace / "pictures")
+    assert (question["model"], question["answers"]) == ("base.safetensors", {"kind": "style"})
+    for wrong in ({"model": "/etc/base.safetensors"}, {"model": "../base.safetensors"}):
+        told = client.post("/api/advice", json={**body, **wrong}).json()
+        assert [each["where"] for each in told["problems"]] == ["model.path"]
+    assert client.post("/api/advice", json={**body, "data": "/etc"}).status_code == 403
 
 
 def test_mistakes_need_no_engine(client: TestClient) -> None:
@@ -129,6 +165,12 @@ def test_a_true_plan(workspace: Path) -> None:
         assert plan is not None
         assert plan.epochs == 2
         assert plan.folder == os.path.join("runs", "data")
+        told = client.post("/api/advice", json={"data": "data"}).json()
+        assert told["settings"]["captions.trigger"]["source"]["name"] == "these pictures"
+        assert "adapter.dropout" not in told["settings"]
+        assert {one["name"] for one in told["questions"]} <= {"kind", "difficulty", "use"}
+        wrong = client.post("/api/advice", json={"data": "data", "answers": {"kind": "cat"}}).json()
+        assert [one["where"] for one in wrong["problems"]] == ["kind"]
     engine_of(app).release()
 
 

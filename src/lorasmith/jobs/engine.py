@@ -3,6 +3,7 @@
 Front ends that must stay small ask it over pipes, a JSON object a line, one after the other::
 
     {"id": 3, "ask": "plan", "config": …, "preset": …, "values": {…}}
+    {"id": 4, "ask": "advice", "folder": …, "model": …, "answers": {…}}
     {"id": 3, "answer": {…}}
 
 It ends with the one who asks. What it knows is a cache: it can be ended and begun at any time.
@@ -25,6 +26,7 @@ from typing import IO, Any, BinaryIO
 
 from lorasmith.core.errors import RunError, UserError
 from lorasmith.core.files import parse_json
+from lorasmith.jobs.advice import AdviceAnswer, advice
 from lorasmith.jobs.plan import PlanAnswer, answer, plan_request, problem_records
 
 # The first answer comes after torch is imported, which takes long on a slow disk.
@@ -46,6 +48,7 @@ class Engine:
         self._folder, self._command = folder, command
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
+        self._given_up: subprocess.Popen[bytes] | None = None
         self._answers: queue.Queue[bytes | None] = queue.Queue()
         self._errors: list[str] = []
         self._number = 0
@@ -59,8 +62,11 @@ class Engine:
 
     def warm_up(self) -> None:
         """Begin the process, so that the first question waits less; returns at once."""
-        with self._lock:
-            self._begin()
+        if self._lock.acquire(blocking=False):  # Else it is being asked, and has begun.
+            try:
+                self._begin()
+            finally:
+                self._lock.release()
 
     def plan(
         self,
@@ -88,8 +94,31 @@ class Engine:
         }
         return PlanAnswer.model_validate(self._ask(question, timeout))
 
+    def advice(
+        self,
+        folder: Path,
+        model: str,
+        answers: Mapping[str, str],
+        *,
+        timeout: float = ANSWER_SECONDS,
+    ) -> AdviceAnswer:
+        """What suits the pictures of a folder; as :func:`lorasmith.jobs.advice.advice`.
+
+        Raises:
+            RunError: as :meth:`plan`.
+        """
+        question = {
+            "ask": "advice", "folder": str(folder), "model": model, "answers": dict(answers),
+        }  # fmt: skip
+        return AdviceAnswer.model_validate(self._ask(question, timeout))
+
     def release(self) -> None:
-        """Give all memory back, of the device too; the next question begins a new process."""
+        """Give all memory back at once, of the device too; who waits for an answer is told, and
+        the next question begins a new process."""
+        process = self._process
+        if process is not None:
+            self._given_up = process
+            process.kill()
         with self._lock:
             self._end()
 
@@ -100,7 +129,11 @@ class Engine:
                 try:
                     return self._asked(question, timeout)
                 except EOFError:
+                    is_given_up = self._process is self._given_up
                     last = self._end()
+                    if is_given_up:
+                        what = "the answer was given up for a job, which needs the memory"
+                        raise RunError.of("", what, "ask again") from None
                     if attempt == 2:
                         what = f"the process that makes plans ended: {last}"
                         raise RunError.of("", what, "`lorasmith train --plan` shows why") from None
@@ -186,6 +219,9 @@ def _lines_of(pipe: IO[bytes] | None, lines: list[str]) -> None:
 
 def reply(question: Mapping[str, Any]) -> Any:
     """The answer to one question, JSON-ready."""
+    if question["ask"] == "advice":
+        told = advice(Path(question["folder"]), question["model"], question["answers"])
+        return told.model_dump(mode="json")
     assert question["ask"] == "plan"
     config = question["config"]
     try:

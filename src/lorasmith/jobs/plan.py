@@ -95,7 +95,9 @@ class PlanRecord(PlanPart):
         settings: value by path, as the run will have them.
         origins: of settings that are not as by default: who chose them.
         memory: of everything that the run does on the device, the training step first.
-        memory_free: bytes there now; ``None`` where that cannot be told.
+        memory_free, memory_total: bytes there now, and in all; ``None`` where that cannot be told.
+        search_steps: how many steps' time goes into looking for the rate before the first one.
+        judged: steps after which snapshots are judged, as the run may end sooner.
         savings: what is done by itself to take less memory.
         seconds: of the steps, right within a factor of two.
         disk: bytes by what they are for; ``disk_free`` are left there.
@@ -123,6 +125,9 @@ class PlanRecord(PlanPart):
     precision_reason: str
     memory: list[PlannedMemory]
     memory_free: int | None
+    memory_total: int | None
+    search_steps: float
+    judged: list[int]
     savings: list[str]
     seconds: float
     disk: dict[str, int]
@@ -171,11 +176,16 @@ class PlanAnswer(PlanPart):
 
 def plan_record(plan: Plan) -> PlanRecord:
     """The plan as JSON-ready values."""
+    from lorasmith.tensors.device import choose_device, total_memory
+    from lorasmith.training.early_stopping import judged_steps
+    from lorasmith.training.lr_search import size_for
     from lorasmith.training.plan import curve_steps, savings
+    from lorasmith.training.setup.preflight import process_count
 
     run_plan, settings = plan.run_plan, plan.run_plan.settings
     report, seeks = run_plan.report, settings.optimizer.seeks_lr
     points = curve_steps(run_plan.steps)
+    search = size_for(settings, run_plan.steps, process_count())
     return PlanRecord(
         name=plan.folder.name,
         folder=str(plan.folder.path),
@@ -210,6 +220,9 @@ def plan_record(plan: Plan) -> PlanRecord:
         precision_reason=plan.precision.reason,
         memory=[_memory(one) for one in plan.memory.estimates],
         memory_free=plan.memory.free,
+        memory_total=total_memory(choose_device(settings.performance.device)),
+        search_steps=search.steps if search is not None else 0.0,
+        judged=list(judged_steps(run_plan)),
         savings=savings(plan.memory),
         seconds=plan.seconds,
         disk=plan.disk,

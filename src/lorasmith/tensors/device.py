@@ -255,19 +255,30 @@ def peak_memory(device: torch.device) -> int:
 def free_memory(device: torch.device) -> int | None:
     """Bytes that a run can still have there, ``None`` where the driver does not say; what this
     process has taken already counts as taken."""
+    return _free_and_total(device)[0]
+
+
+def total_memory(device: torch.device) -> int | None:
+    """Bytes that there are, ``None`` where the driver does not say."""
+    return _free_and_total(device)[1]
+
+
+def _free_and_total(device: torch.device) -> tuple[int, int] | tuple[None, None]:
     try:
         match device.type:
             case "cuda":
-                return torch.cuda.mem_get_info(device)[0]
+                return torch.cuda.mem_get_info(device)
             case "xpu":
-                return torch.xpu.mem_get_info(device)[0]
+                return torch.xpu.mem_get_info(device)
             case "mps":
-                return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+                total = torch.mps.recommended_max_memory()
+                return total - torch.mps.driver_allocated_memory(), total
             case "cpu":
-                return int(psutil.virtual_memory().available)
+                memory = psutil.virtual_memory()
+                return int(memory.available), int(memory.total)
     except (RuntimeError, AssertionError, AttributeError):
         pass
-    return None
+    return None, None
 
 
 def device_name(device: torch.device) -> str:

@@ -7,6 +7,7 @@ import json
 import shlex
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,9 @@ for line in sys.stdin:
     answer = {"ok": False, "command": str(os.getpid())}
     print(json.dumps({"id": question["id"], "answer": answer}), flush=True)
 """
+
+
+SLEEP = {"wish": "sleep"}
 
 
 @pytest.fixture
@@ -71,6 +75,46 @@ def test_no_answer_in_time(engine: Engine) -> None:
     assert time.monotonic() - began < 10
     assert not engine.running
     assert engine.plan({}).command
+
+
+def test_who_waits_for_an_answer_is_told_when_a_job_takes_the_memory(engine: Engine) -> None:
+    engine.plan({})
+    told: list[str] = []
+
+    def ask() -> None:
+        try:
+            engine.plan(SLEEP)
+        except RunError as error:
+            told.append(str(error))
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    time.sleep(0.2)
+    began = time.monotonic()
+    engine.release()
+    asking.join(10)
+    assert time.monotonic() - began < 5
+    assert "given up for a job" in told[0]
+    assert not engine.running
+    assert engine.plan({}).command
+
+
+def test_it_is_warmed_up_without_waiting(engine: Engine) -> None:
+    engine.warm_up()
+    assert engine.running
+
+    def ask() -> None:
+        with pytest.raises(RunError):
+            engine.plan(SLEEP)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    time.sleep(0.2)
+    began = time.monotonic()
+    engine.warm_up()
+    assert time.monotonic() - began < 1
+    engine.release()
+    asking.join(10)
 
 
 def test_it_ends_with_the_one_who_asks(tmp_path: Path) -> None:

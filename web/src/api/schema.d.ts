@@ -4,6 +4,26 @@
  */
 
 export interface paths {
+    "/api/advice": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Advice
+         * @description What suits these pictures on a base model and this computer, setting by setting.
+         */
+        post: operations["advice_api_advice_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/dataset/audit": {
         parameters: {
             query?: never;
@@ -1060,10 +1080,133 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/warm-up": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Warm Up
+         * @description Begin what answers about plans, for a page that will ask; a job that starts ends it.
+         */
+        post: operations["warm_up_api_warm_up_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /**
+         * AdviceAnswer
+         * @description Args:
+         *         settings: by path; those of which there is more to say than why their default is as it is.
+         *         questions: that the pictures leave open; the advice goes by what is proposed, or answered.
+         *         summary: lines for people.
+         *         problems: why there is no advice.
+         */
+        AdviceAnswer: {
+            /** Ok */
+            ok: boolean;
+            /**
+             * Problems
+             * @default []
+             */
+            problems: components["schemas"]["FileProblem"][];
+            /**
+             * Questions
+             * @default []
+             */
+            questions: components["schemas"]["AdviceQuestion"][];
+            /**
+             * Settings
+             * @default {}
+             */
+            settings: {
+                [key: string]: components["schemas"]["AdvisedSetting"];
+            };
+            /**
+             * Summary
+             * @default []
+             */
+            summary: string[];
+        };
+        /**
+         * AdviceQuestion
+         * @description What pictures do not tell.
+         *
+         *     Args:
+         *         name: of the answer.
+         *         choices: with what each means.
+         *         proposed: one of them, which ``because`` speaks for.
+         */
+        AdviceQuestion: {
+            /** Because */
+            because: string;
+            /** Choices */
+            choices: {
+                [key: string]: string;
+            };
+            /** Name */
+            name: string;
+            /** Proposed */
+            proposed: string;
+            /** Text */
+            text: string;
+        };
+        /**
+         * AdviceQuestions
+         * @description Args:
+         *         data: the folder of images.
+         *         model: as ``model.path``.
+         *         answers: to what the pictures leave open, by name.
+         */
+        AdviceQuestions: {
+            /**
+             * Answers
+             * @default {}
+             */
+            answers: {
+                [key: string]: string;
+            };
+            /** Data */
+            data: string;
+            /**
+             * Model
+             * @default demo
+             */
+            model: string;
+        };
+        /**
+         * AdviceSource
+         * @description Where advice is from: a guide, paper or page, with its address, or "".
+         */
+        AdviceSource: {
+            /** Address */
+            address: string;
+            /** Name */
+            name: string;
+            /** Title */
+            title: string;
+        };
+        /**
+         * AdvisedSetting
+         * @description One setting's value, JSON-ready, and why.
+         */
+        AdvisedSetting: {
+            /** Reason */
+            reason: string;
+            source: components["schemas"]["AdviceSource"];
+            /** Value */
+            value: unknown;
+        };
         /**
          * Asked
          * @description ``waiting``: how many requests the training has not met yet, this one among them.
@@ -2241,7 +2384,9 @@ export interface components {
          *         settings: value by path, as the run will have them.
          *         origins: of settings that are not as by default: who chose them.
          *         memory: of everything that the run does on the device, the training step first.
-         *         memory_free: bytes there now; ``None`` where that cannot be told.
+         *         memory_free, memory_total: bytes there now, and in all; ``None`` where that cannot be told.
+         *         search_steps: how many steps' time goes into looking for the rate before the first one.
+         *         judged: steps after which snapshots are judged, as the run may end sooner.
          *         savings: what is done by itself to take less memory.
          *         seconds: of the steps, right within a factor of two.
          *         disk: bytes by what they are for; ``disk_free`` are left there.
@@ -2275,12 +2420,16 @@ export interface components {
             folders: components["schemas"]["PlannedFolder"][];
             /** Held Out */
             held_out: string[];
+            /** Judged */
+            judged: number[];
             /** Length */
             length: string;
             /** Memory */
             memory: components["schemas"]["PlannedMemory"][];
             /** Memory Free */
             memory_free: number | null;
+            /** Memory Total */
+            memory_total: number | null;
             /** Name */
             name: string;
             /** Origins */
@@ -2297,6 +2446,8 @@ export interface components {
             rates: components["schemas"]["PlannedRate"][];
             /** Savings */
             savings: string[];
+            /** Search Steps */
+            search_steps: number;
             /** Seconds */
             seconds: number;
             /** Settings */
@@ -3009,6 +3160,11 @@ export interface components {
             /** Problems */
             problems: components["schemas"]["ProblemOut"][];
         };
+        /** WarmUp */
+        WarmUp: {
+            /** Running */
+            running: boolean;
+        };
         /**
          * WordRecord
          * @description As :class:`.tag_words.TagWord`.
@@ -3034,6 +3190,39 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
+    advice_api_advice_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["AdviceQuestions"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AdviceAnswer"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
     post_audit_api_dataset_audit_post: {
         parameters: {
             query: {
@@ -4897,6 +5086,35 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["SectionRecord"][];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    warm_up_api_warm_up_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WarmUp"];
                 };
             };
             /** @description what is wrong, by the library */

@@ -161,9 +161,11 @@ def move(ledger: LedgerDep, number: int, body: Move) -> list[JobRecord]:
 
 
 @router.post("/{number}/{what}")
-def ask(ledger: LedgerDep, number: int, what: Ask) -> JobRecord:
+def ask(request: Request, ledger: LedgerDep, number: int, what: Ask) -> JobRecord:
     """As `lorasmith queue` does; cancelled a second time, a job ends at once."""
     changed = getattr(ledger, what)(number)
+    if what in ("release", "resume", "retry"):
+        engine_of(request.app).release()
     ensure_runners(ledger)
     return JobRecord.of(ledger, changed)
 

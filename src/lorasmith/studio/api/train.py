@@ -10,10 +10,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, FastAPI, Request
 from pydantic import Base64Bytes, BaseModel
 
+from lorasmith.config.load import load_settings
 from lorasmith.config.schema import TrainSettings
 from lorasmith.core.errors import Problem, UserError
 from lorasmith.core.file_names import safe_stem
 from lorasmith.importers.named_files import opening_by
+from lorasmith.jobs.advice import AdviceAnswer
 from lorasmith.jobs.engine import Engine
 from lorasmith.jobs.forms import (
     ImportedSettings,
@@ -28,7 +30,9 @@ from lorasmith.jobs.plan import (
     PlanAnswer,
     checked,
     named_paths,
+    overrides_of,
     plan_request,
+    problem_records,
 )
 from lorasmith.studio.context import StudioDep
 from lorasmith.studio.paths import OutsideError, Roots
@@ -66,6 +70,23 @@ class PlanQuestion(BaseModel):
     data: str | None = None
     preset: str | None = None
     values: dict[str, Any] = {}
+
+
+class AdviceQuestions(BaseModel):
+    """
+    Args:
+        data: the folder of images.
+        model: as ``model.path``.
+        answers: to what the pictures leave open, by name.
+    """
+
+    data: str
+    model: str = "demo"
+    answers: dict[str, str] = {}
+
+
+class WarmUp(BaseModel):
+    running: bool
 
 
 class ImportQuestion(BaseModel):
@@ -119,6 +140,25 @@ def plan(studio: StudioDep, engine: EngineDep, body: PlanQuestion) -> PlanAnswer
         if problems := list(outside(studio.roots, loaded.settings)):
             return PlanAnswer.to(request, problems)
     return engine.plan(values, config=config, preset=body.preset or None)
+
+
+@router.post("/advice")
+def advice(studio: StudioDep, engine: EngineDep, body: AdviceQuestions) -> AdviceAnswer:
+    """What suits these pictures on a base model and this computer, setting by setting."""
+    model = body.model
+    if model != "demo":
+        settings = load_settings(None, overrides_of({"model.path": model}))
+        if problems := list(outside(studio.roots, settings)):
+            return AdviceAnswer(ok=False, problems=problem_records(problems))
+        model = str(settings.model.path)
+    return engine.advice(studio.roots.resolve(body.data), model, body.answers)
+
+
+@router.post("/warm-up")
+def warm_up(engine: EngineDep) -> WarmUp:
+    """Begin what answers about plans, for a page that will ask; a job that starts ends it."""
+    engine.warm_up()
+    return WarmUp(running=engine.running)
 
 
 @router.post("/import-settings")
