@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -28,6 +28,7 @@ NO_BROWSER = "there is no chromium; `make browser` installs it"
 # Without a display, in containers, and saying nothing to anybody outside.
 ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking")
 WIDTH, HEIGHT = 1280, 800
+NARROW_TOO = (WIDTH, 390)
 
 Scheme = Literal["light", "dark"]
 
@@ -158,3 +159,15 @@ def violations(page: Page) -> list[str]:
         if one["impact"] in ("serious", "critical")
         for node in one["nodes"]
     ]
+
+
+def require_open_to_everybody(page: Page, widths: Sequence[int] = (WIDTH,)) -> None:
+    """As the page is now, in light and dark and at each width: axe finds nothing, and nothing lies
+    beside the window."""
+    schemes: tuple[Scheme, ...] = ("light", "dark")
+    for width in widths:
+        page.set_viewport_size({"width": width, "height": HEIGHT})
+        for scheme in schemes:
+            page.emulate_media(color_scheme=scheme)
+            assert violations(page) == [], (width, scheme)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
-from tests.browser.conftest import Server, violations
+from tests.browser.conftest import NARROW_TOO, Server, require_open_to_everybody
 
 Serve = Callable[..., Server]
 
@@ -60,13 +58,7 @@ def test_what_the_server_refuses_is_said(serve: Serve, page, workspace: Path) ->
     page.get_by_text("is not a run folder").wait_for()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
-def test_home_is_open_to_everybody(
-    serve: Serve, new_page, workspace: Path, scheme: str, width: int
-) -> None:
-    page = new_page(width=width, scheme=scheme)
+def test_home_is_open_to_everybody(serve: Serve, page, workspace: Path) -> None:
     page.goto(serve(workspace).page())
     page.get_by_role("heading", name="zorp").wait_for()
-    assert violations(page) == []
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    require_open_to_everybody(page, NARROW_TOO)

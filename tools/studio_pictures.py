@@ -1,0 +1,125 @@
+"""Pictures of the studio's pages for the docs, of a workspace in which the demo has run.
+
+lorasmith demo --out WORKSPACE/demo
+python -m tools.studio_pictures WORKSPACE [NAME …]
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlencode
+
+from PIL import Image
+
+from lorasmith.core.files import write_bytes
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+IMAGES = Path(__file__).parents[1] / "docs" / "images"
+BROWSER = os.environ.get("LORASMITH_BROWSER") or shutil.which("chromium")
+WIDTH, HEIGHT = 1280, 800
+COLOURS = 256
+"""Of a picture's palette: a quarter of the bytes, and what is lost is hard to find."""
+
+ALL_LOADED = """() => [...document.images].every((image) => {
+    const { top, bottom } = image.getBoundingClientRect();
+    return bottom < 0 || top > innerHeight || image.complete;
+})"""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """
+    Args:
+        page: its address without the studio's own.
+        query: what stands behind it; ``{demo}`` is the demo's folder.
+        ready: what the page shows when it is whole.
+        prepare: what is done with it first.
+    """
+
+    page: str
+    query: dict[str, str]
+    ready: str
+    prepare: Callable[[Page], None] = lambda page: None
+    scheme: Literal["light", "dark"] = "light"
+    width: int = WIDTH
+    height: int = HEIGHT
+
+
+def open_sample(page: Page) -> None:
+    page.get_by_role("button", name="epoch 4").first.click()
+    page.get_by_role("dialog").wait_for()
+
+
+PICTURES = {
+    "home": Picture("/", {}, "h1"),
+    "run": Picture("/run", {"path": "{demo}/runs/zorp"}, 'th:has-text("epoch 2")'),
+    "run-dark": Picture(
+        "/run", {"path": "{demo}/runs/zorp"}, 'th:has-text("epoch 2")', open_sample, scheme="dark"
+    ),
+}
+
+
+def main() -> None:
+    form = argparse.RawTextHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
+    parser.add_argument("workspace", type=Path)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(PICTURES))
+    asked = parser.parse_args()
+    workspace = asked.workspace.resolve()
+    command = [sys.executable, "-m", "lorasmith", "studio", str(workspace), "--no-browser"]
+    studio = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert studio.stdout is not None
+    found = re.search(r"The studio is at (\S+)/", studio.stdout.readline())
+    assert found is not None
+    try:
+        take(found[1], workspace, asked.names or list(PICTURES))
+    finally:
+        studio.send_signal(signal.SIGINT)
+        studio.wait()
+
+
+def take(address: str, workspace: Path, names: list[str]) -> None:
+    from playwright.sync_api import sync_playwright
+
+    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=arguments)
+        for name in names:
+            one = PICTURES[name]
+            page = browser.new_page(
+                viewport={"width": one.width, "height": one.height}, color_scheme=one.scheme
+            )
+            demo = str(workspace / "demo")
+            values = {key: value.format(demo=demo) for key, value in one.query.items()}
+            page.goto(f"{address}{one.page}?{urlencode(values)}")
+            page.locator(one.ready).first.wait_for()
+            one.prepare(page)
+            page.wait_for_function(ALL_LOADED)
+            save(page.screenshot(), IMAGES / f"studio-{name}.png")
+            page.close()
+        browser.close()
+
+
+def save(png: bytes, path: Path) -> None:
+    image = Image.open(io.BytesIO(png)).convert("RGB")
+    sink = io.BytesIO()
+    few = image.quantize(COLOURS, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    few.save(sink, "PNG", optimize=True)
+    write_bytes(path, sink.getvalue())
+
+
+if __name__ == "__main__":
+    main()
