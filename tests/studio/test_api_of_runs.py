@@ -60,14 +60,14 @@ def test_one_run(client: TestClient, workspace: Path) -> None:
 
 def test_requests_to_a_run(client: TestClient, workspace: Path) -> None:
     path = workspace / "cats" / "runs" / "cat"
-    ask = {"path": str(path), "request": "lr=0.5"}
+    ask = {"path": str(path), "requests": ["lr=0.5"]}
     refused = client.post("/api/run/control", json=ask)
     assert refused.status_code == 422
     assert "it was stopped" in refused.json()["problems"][0]["what"]
     with RunFolder(path) as folder:
         assert client.post("/api/run/control", json=ask).json()["waiting"] == 1
         assert [one.read_text() for one in folder.control.iterdir()] == ["lr=0.5\n"]
-        wrong = client.post("/api/run/control", json={**ask, "request": "dance"})
+        wrong = client.post("/api/run/control", json={**ask, "requests": ["dance"]})
         assert wrong.status_code == 422
 
 
@@ -88,7 +88,7 @@ def test_nothing_outside_is_asked_or_compared(client: TestClient, workspace: Pat
     outside = workspace.parent / "outside"
     with RunFolder(outside) as folder:
         for path in (str(outside), "cats/runs/link"):
-            answer = client.post("/api/run/control", json={"path": path, "request": "stop"})
+            answer = client.post("/api/run/control", json={"path": path, "requests": ["stop"]})
             assert answer.status_code == 403
             inside = {"path": "cats/runs/cat", "other": path}
             assert client.get("/api/run/compare", params=inside).status_code == 403
@@ -96,7 +96,7 @@ def test_nothing_outside_is_asked_or_compared(client: TestClient, workspace: Pat
         assert not folder.control.exists()
     with RunFolder(workspace / "cats" / "runs" / "cat") as folder:
         os.symlink(outside, folder.control)
-        ask = {"path": str(folder.path), "request": "stop"}
+        ask = {"path": str(folder.path), "requests": ["stop"]}
         assert client.post("/api/run/control", json=ask).status_code == 403
     assert not list(outside.glob("*.txt"))
 

@@ -1,7 +1,7 @@
 // The queue, as all tabs and programs on this workspace see it.
 import { computed, signal } from "@preact/signals";
 import { get, post, remove, type Schemas } from "./api/client";
-import { onChange } from "./api/changes";
+import { concerns, onChange } from "./api/changes";
 
 export type Job = Schemas["JobRecord"];
 export type JobRequest = Parameters<typeof post<"/api/jobs">>[1] extends infer G
@@ -41,7 +41,7 @@ export async function refreshJobs(): Promise<void> {
 }
 
 export function followJobs(): void {
-  onChange((topics) => topics.includes("jobs") && void refreshJobs());
+  onChange((topics) => concerns(topics, "jobs") && void refreshJobs());
   void refreshJobs();
 }
 

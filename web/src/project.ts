@@ -1,6 +1,6 @@
 // The projects, and which of them the page is about.
 import { computed, signal } from "@preact/signals";
-import { onChange } from "./api/changes";
+import { concerns, onChange } from "./api/changes";
 import { get, type Schemas } from "./api/client";
 import { query } from "./router";
 
@@ -26,6 +26,6 @@ async function refresh(): Promise<void> {
 }
 
 export function followProjects(): void {
-  onChange((topics) => topics.includes("projects") && void refresh());
+  onChange((topics) => concerns(topics, "projects") && void refresh());
   void refresh();
 }

@@ -21,9 +21,13 @@ from lorasmith.core.installation import extra_line
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from lorasmith.studio.context import Studio
+
 FIRST_PORT = 7421
 _PORTS_TRIED = 20
 _SECONDS_TO_END = 2
+_LOOKS = 3.0
+"""Seconds between two looks for a runner of the queue."""
 
 
 def serve(
@@ -65,6 +69,7 @@ def serve(
             if token:
                 say("Whoever has this address can do what you can; it is shown only now.")
             say("Ctrl-C ends it; jobs that run go on.")
+            threading.Thread(target=_mind_queue, args=(app.state.studio,), daemon=True).start()
             if browse is not None:
                 threading.Thread(target=browse, args=(opened,), daemon=True).start()
 
@@ -145,6 +150,20 @@ def _address(host: str, port: int) -> str:
         elif address.version == 6:
             host = f"[{host}]"
     return f"http://{host}:{port}/"
+
+
+def _mind_queue(studio: Studio) -> None:
+    """While the studio is there, what waits in the queue has a runner, also when one was killed."""
+    from lorasmith.jobs.queue.ledger import Ledger
+    from lorasmith.jobs.queue.runner import ensure_runners
+
+    ledger = Ledger(studio.workspace)
+    while True:
+        # A folder that cannot be written to, or a full disk: said where something is queued.
+        with contextlib.suppress(UserError, OSError):
+            ensure_runners(ledger)
+        if studio.closing.wait(_LOOKS):
+            return
 
 
 def _run(app: FastAPI, listener: socket.socket, started: Callable[[], None]) -> None:

@@ -1,7 +1,9 @@
 // What has changed on the server, told as it happens; pages ask anew for what they show.
 import { signal } from "@preact/signals";
 
-type Listener = (topics: string[]) => void;
+/** Of nothing in particular where changes may have been missed. */
+export type Topics = string[] | "any";
+type Listener = (topics: Topics) => void;
 
 const listeners = new Set<Listener>();
 
@@ -14,13 +16,45 @@ export function onChange(listener: Listener): () => void {
   return () => listeners.delete(listener);
 }
 
-/** Listens for as long as the page is open; browsers connect anew by themselves. */
-export function listen(): void {
+/** Whether a change is one of these. */
+export const concerns = (changed: Topics, ...topics: string[]): boolean =>
+  changed === "any" || topics.some((topic) => changed.includes(topic));
+
+type Message = { topics: Topics } | { connected: boolean };
+
+function take(message: Message): void {
+  if ("topics" in message) for (const listener of [...listeners]) listener(message.topics);
+  else {
+    if (message.connected && !connected.value) take({ topics: "any" });
+    connected.value = message.connected;
+  }
+}
+
+/** Asks the server; browsers connect anew by themselves. */
+function connect(tell: (message: Message) => void): void {
   const source = new EventSource("/api/events");
-  source.addEventListener("open", () => (connected.value = true));
-  source.addEventListener("error", () => (connected.value = false));
-  source.addEventListener("changed", (event) => {
-    const { topics } = JSON.parse((event as MessageEvent<string>).data) as { topics: string[] };
-    for (const listener of [...listeners]) listener(topics);
+  source.addEventListener("open", () => tell({ connected: true }));
+  source.addEventListener("error", () => tell({ connected: false }));
+  source.addEventListener("changed", (event) => tell(JSON.parse((event as MessageEvent<string>).data) as Message));
+}
+
+/** Listens for as long as the page is open. */
+export function listen(): void {
+  // A browser opens six connections to one server, and each tab would keep one for itself: so one tab asks and tells
+  // the others. Where a page may have no locks, as one from another computer, it asks by itself.
+  if (!navigator.locks) {
+    connect(take);
+    return;
+  }
+  const others = new BroadcastChannel("lorasmith.changes");
+  others.addEventListener("message", (event: MessageEvent<Message>) => take(event.data));
+  void navigator.locks.request("lorasmith.changes", () => {
+    // What came between the end of another tab and now.
+    take({ topics: "any" });
+    connect((message) => {
+      take(message);
+      others.postMessage(message);
+    });
+    return new Promise(() => {});
   });
 }

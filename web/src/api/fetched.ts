@@ -1,6 +1,6 @@
 // Values that a component shows, asked for anew whenever they change on the server.
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
-import { onChange } from "./changes";
+import { concerns, onChange } from "./changes";
 
 export interface Fetched<T> {
   /** The last answer, also while a newer one is on its way. */
@@ -60,10 +60,7 @@ export function useFetched<T>(
   }, of);
   const wanted = topics.join("\n");
   useEffect(
-    () =>
-      wanted
-        ? onChange((changed) => changed.some((each) => wanted.split("\n").includes(each)) && ask(false))
-        : undefined,
+    () => (wanted ? onChange((changed) => concerns(changed, ...wanted.split("\n")) && ask(false)) : undefined),
     [wanted],
   );
   const reload = useCallback(() => ask(false), []);

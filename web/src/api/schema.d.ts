@@ -1209,11 +1209,9 @@ export interface components {
         };
         /**
          * Asked
-         * @description ``waiting``: how many requests the training has not met yet, this one among them.
+         * @description ``waiting``: how many requests the training has not met yet, these among them.
          */
         Asked: {
-            /** Request */
-            request: string;
             /** Waiting */
             waiting: number;
         };
@@ -1369,13 +1367,14 @@ export interface components {
         };
         /**
          * Control
-         * @description ``request``: one of ``samples``, ``snapshot``, ``state``, ``stop``, ``lr=FACTOR``.
+         * @description ``requests``: of ``samples``, ``snapshot``, ``state``, ``stop`` and ``lr=FACTOR``; all are done
+         *     after the same step.
          */
         Control: {
             /** Path */
             path: string;
-            /** Request */
-            request: string;
+            /** Requests */
+            requests: string[];
         };
         /**
          * Crops

@@ -1,5 +1,5 @@
 import type { ComponentChildren } from "preact";
-import { useEffect, useId, useRef } from "preact/hooks";
+import { useId, useLayoutEffect, useRef } from "preact/hooks";
 import { Button } from "./button";
 
 interface Props {
@@ -16,10 +16,11 @@ interface Props {
 export function Dialog({ title, onClose, kind = "box", footer, aside, children }: Props) {
   const dialog = useRef<HTMLDialogElement>(null);
   const id = useId();
-  useEffect(() => {
-    const before = document.activeElement as HTMLElement | null;
+  // Before anything in the dialog takes it.
+  const before = useRef(document.activeElement as HTMLElement | null);
+  useLayoutEffect(() => {
     dialog.current?.showModal();
-    return () => before?.focus?.();
+    return () => before.current?.focus?.();
   }, []);
   return (
     <dialog

@@ -110,16 +110,17 @@ function Head({ run }: { run: Run }) {
   const jobRuns = job?.state === "running";
   const left = run.seconds_left;
 
-  async function ask(request: string, done: string) {
-    const { waiting } = await post("/api/run/control", { body: { path: run.path, request } });
+  async function ask(requests: string[], done: string) {
+    const { waiting } = await post("/api/run/control", { body: { path: run.path, requests } });
     say(
       waiting > 1
         ? `${done} after the step in progress; ${waiting - 1} more waits before it.`
         : `${done} after the step in progress.`,
     );
   }
-  const sample = () => ask("samples", "It draws");
-  const stop = () => (job && jobRuns ? askJob(job.id, "cancel") : ask("stop", "It stops, with everything saved,"));
+  const sample = () => ask(["samples"], "It draws");
+  // A LoRA of what it has learned so far, and all that it takes to go on.
+  const stop = () => ask(["snapshot", "stop"], "It saves a LoRA and stops");
   async function goOn() {
     if (job?.state === "paused") await askJob(job.id, "resume");
     else await addJob({ verb: "resume", run: run.path });
@@ -150,8 +151,8 @@ function Head({ run }: { run: Run }) {
               <Button icon="image" onClick={sample} title="Draw the sample prompts now (s)">
                 Sample now
               </Button>
-              <Button onClick={() => ask("snapshot", "It saves a LoRA")}>Snapshot now</Button>
-              <Button onClick={() => ask("lr=0.5", "It halves the learning rate")}>Halve the rate</Button>
+              <Button onClick={() => ask(["snapshot"], "It saves a LoRA")}>Snapshot now</Button>
+              <Button onClick={() => ask(["lr=0.5"], "It halves the learning rate")}>Halve the rate</Button>
               {job && jobRuns && job.command[0] === "train" && (
                 <Button icon="pause" onClick={() => askJob(job.id, "pause")}>
                   Pause

@@ -42,16 +42,16 @@ RunDep = Annotated[Path, Depends(_run_of)]
 
 
 class Control(BaseModel):
-    """``request``: one of ``samples``, ``snapshot``, ``state``, ``stop``, ``lr=FACTOR``."""
+    """``requests``: of ``samples``, ``snapshot``, ``state``, ``stop`` and ``lr=FACTOR``; all are done
+    after the same step."""
 
     path: str
-    request: str
+    requests: list[str]
 
 
 class Asked(BaseModel):
-    """``waiting``: how many requests the training has not met yet, this one among them."""
+    """``waiting``: how many requests the training has not met yet, these among them."""
 
-    request: str
     waiting: int
 
 
@@ -112,5 +112,5 @@ def control(studio: StudioDep, reader: ReaderDep, body: Control) -> Asked:
     """Ask a running training for something; it is done after the step in progress."""
     folder = opened_run(studio.roots.resolve(body.path))
     studio.roots.resolve(str(folder.control))
-    ask_run(folder.path, [body.request])
-    return Asked(request=body.request, waiting=reader.run(folder.path).waiting)
+    ask_run(folder.path, body.requests)
+    return Asked(waiting=reader.run(folder.path).waiting)
