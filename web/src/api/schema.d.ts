@@ -1367,8 +1367,8 @@ export interface components {
         };
         /**
          * Control
-         * @description ``requests``: of ``samples``, ``snapshot``, ``state``, ``stop`` and ``lr=FACTOR``; all are done
-         *     after the same step.
+         * @description ``requests``: of ``samples``, ``snapshot``, ``state``, ``stop`` and ``lr=FACTOR``, all done after
+         *     the same step.
          */
         Control: {
             /** Path */

@@ -19,8 +19,13 @@ export function Dialog({ title, onClose, kind = "box", footer, aside, children }
   // Before anything in the dialog takes it.
   const before = useRef(document.activeElement as HTMLElement | null);
   useLayoutEffect(() => {
-    dialog.current?.showModal();
-    return () => before.current?.focus?.();
+    const shown = dialog.current!;
+    shown.showModal();
+    return () => {
+      // While it is open nothing beside it can have the focus.
+      shown.close();
+      before.current?.focus?.();
+    };
   }, []);
   return (
     <dialog

@@ -42,8 +42,8 @@ RunDep = Annotated[Path, Depends(_run_of)]
 
 
 class Control(BaseModel):
-    """``requests``: of ``samples``, ``snapshot``, ``state``, ``stop`` and ``lr=FACTOR``; all are done
-    after the same step."""
+    """``requests``: of ``samples``, ``snapshot``, ``state``, ``stop`` and ``lr=FACTOR``, all done after
+    the same step."""
 
     path: str
     requests: list[str]
