@@ -1367,8 +1367,7 @@ export interface components {
         };
         /**
          * Control
-         * @description ``requests``: of ``samples``, ``snapshot``, ``state``, ``stop`` and ``lr=FACTOR``, all done after
-         *     the same step.
+         * @description ``requests``: of ``samples``, ``snapshot``, ``state``, ``stop``, ``lr=FACTOR``; all after one step.
          */
         Control: {
             /** Path */

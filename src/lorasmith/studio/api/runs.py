@@ -42,8 +42,7 @@ RunDep = Annotated[Path, Depends(_run_of)]
 
 
 class Control(BaseModel):
-    """``requests``: of ``samples``, ``snapshot``, ``state``, ``stop`` and ``lr=FACTOR``, all done after
-    the same step."""
+    """``requests``: of ``samples``, ``snapshot``, ``state``, ``stop``, ``lr=FACTOR``; all after one step."""
 
     path: str
     requests: list[str]
