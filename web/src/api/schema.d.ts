@@ -1367,7 +1367,7 @@ export interface components {
         };
         /**
          * Control
-         * @description ``requests``: of ``samples``, ``snapshot``, ``state``, ``stop``, ``lr=FACTOR``; all after one step.
+         * @description ``requests``: of ``samples``, ``snapshot``, ``state``, ``stop``, ``lr=FACTOR``, done together.
          */
         Control: {
             /** Path */

@@ -42,7 +42,7 @@ RunDep = Annotated[Path, Depends(_run_of)]
 
 
 class Control(BaseModel):
-    """``requests``: of ``samples``, ``snapshot``, ``state``, ``stop``, ``lr=FACTOR``; all after one step."""
+    """``requests``: of ``samples``, ``snapshot``, ``state``, ``stop``, ``lr=FACTOR``, done together."""
 
     path: str
     requests: list[str]
