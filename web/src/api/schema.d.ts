@@ -1367,7 +1367,7 @@ export interface components {
         };
         /**
          * Control
-         * @description ``requests``: of ``samples``, ``snapshot``, ``state``, ``stop``, ``lr=FACTOR``, done together.
+         * @description ``requests``: each ``samples``, ``snapshot``, ``state``, ``stop`` or ``lr=FACTOR``.
          */
         Control: {
             /** Path */

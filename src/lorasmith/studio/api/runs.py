@@ -42,7 +42,7 @@ RunDep = Annotated[Path, Depends(_run_of)]
 
 
 class Control(BaseModel):
-    """``requests``: of ``samples``, ``snapshot``, ``state``, ``stop``, ``lr=FACTOR``, done together."""
+    """``requests``: each ``samples``, ``snapshot``, ``state``, ``stop`` or ``lr=FACTOR``."""
 
     path: str
     requests: list[str]
