@@ -1,11 +1,15 @@
-// Pages whose code is loaded when they are first shown.
+// Pages, and seldom parts of them, whose code is loaded when they are first shown.
 import type { FunctionComponent } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { Failed } from "./components/problems";
 
-export function lazily(load: () => Promise<FunctionComponent>): FunctionComponent {
-  let loaded: FunctionComponent | undefined;
-  return function Lazily() {
+export function lazily<Props extends object = object>(
+  load: () => Promise<FunctionComponent<Props>>,
+  /** Or a part of a page, in whose place nothing is until then. */
+  isPage = true,
+): FunctionComponent<Props> {
+  let loaded: FunctionComponent<Props> | undefined;
+  return function Lazily(props) {
     const [, setReady] = useState(false);
     const [error, setError] = useState<unknown>();
     useEffect(() => {
@@ -22,7 +26,8 @@ export function lazily(load: () => Promise<FunctionComponent>): FunctionComponen
       );
     }, []);
     const Page = loaded;
-    if (Page) return <Page />;
-    return <main id="content">{error !== undefined && <Failed error={error} />}</main>;
+    if (Page) return <Page {...props} />;
+    const failed = error !== undefined && <Failed error={error} />;
+    return isPage ? <main id="content">{failed}</main> : <>{failed}</>;
   };
 }

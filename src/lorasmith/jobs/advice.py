@@ -61,7 +61,8 @@ class AdviceQuestion(AdvicePart):
 class AdviceAnswer(AdvicePart):
     """
     Args:
-        settings: by path; those of which there is more to say than why their default is as it is.
+        settings: by path; those of which there is more to say than that they were given, or
+            why their default is as it is.
         questions: that the pictures leave open; the advice goes by what is proposed, or answered.
         summary: lines for people.
         problems: why there is no advice.
@@ -80,7 +81,7 @@ def advice(folder: Path, model: str, answers: Mapping[str, str]) -> AdviceAnswer
     Args:
         answers: to questions, by name.
     """
-    from lorasmith.advice.advise.sources import DEFAULT
+    from lorasmith.advice.advise.sources import DEFAULT, GIVEN
 
     try:
         request = AdviseRequest.read({**answers, "folder": str(folder), "model": model})
@@ -99,7 +100,7 @@ def advice(folder: Path, model: str, answers: Mapping[str, str]) -> AdviceAnswer
                 source=AdviceSource(**line["source"]),
             )
             for path, line in lines.items()
-            if line["source"]["name"] != DEFAULT.name
+            if line["source"]["name"] not in (DEFAULT.name, GIVEN.name)
         },
         questions=[_question(one) for one in examination.questions],
         summary=list(advised.summary),

@@ -1107,7 +1107,8 @@ export interface components {
         /**
          * AdviceAnswer
          * @description Args:
-         *         settings: by path; those of which there is more to say than why their default is as it is.
+         *         settings: by path; those of which there is more to say than that they were given, or
+         *             why their default is as it is.
          *         questions: that the pictures leave open; the advice goes by what is proposed, or answered.
          *         summary: lines for people.
          *         problems: why there is no advice.

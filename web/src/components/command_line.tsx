@@ -14,7 +14,14 @@ export function CommandLine({ line }: { line: string }) {
   }
   return (
     <div class="command">
-      <code>{line}</code>
+      <code>
+        {line.split(" ").map((word, index) => (
+          <>
+            {index > 0 && " "}
+            <span>{word}</span>
+          </>
+        ))}
+      </code>
       <Button kind="quiet" icon="copy" label="Copy the command" onClick={copy} />
     </div>
   );

@@ -1,0 +1,428 @@
+// Setting up a training: its settings, the live plan beside them, and the start.
+import { useSignal } from "@preact/signals";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { get, post, type Problem, type Schemas } from "../api/client";
+import { useFetched } from "../api/fetched";
+import { Button } from "../components/button";
+import { Chooser } from "../components/chooser";
+import { Failed } from "../components/problems";
+import { Tabs } from "../components/tabs";
+import { droppedFiles, settingsAmong } from "../dropping";
+import { baseName, joined, quantity } from "../format";
+import { incomingSettings } from "../incoming";
+import { useKeys } from "../keys";
+import { lazily } from "../lazily";
+import { alter, query, to } from "../router";
+import { say, sayProblems } from "../components/notices";
+import { AdvicePanel } from "./train_advice";
+import { type Plan, useAdvice, usePlans } from "./train_asking";
+import { type Draft, EMPTY, isGiven, read, type Setting, settingAt, type Values } from "./train_draft";
+import { withSeveral, withValue, written } from "./train_draft";
+import { Coded, Field } from "./train_field";
+import type { ImportSource } from "./train_import";
+import { PlanPanel, reveal } from "./train_plan";
+import { Start } from "./train_start";
+
+type Section = Schemas["SectionRecord"];
+
+const SHOWN = ["Simple", "All"] as const;
+/** What a project has of its own; an imported file need not replace it. */
+const OF_PROJECT = ["data.path", "save.output", "save.name"];
+
+export function TrainPage() {
+  const project = query.value.get("project") ?? "";
+  const from = query.value.get("from") ?? "";
+  const form = useFetched((signal) => get("/api/settings/sections", { signal }), []);
+  const own = useFetched(
+    (signal) => (project ? get("/api/project", { query: { path: project }, signal }) : Promise.resolve(null)),
+    [project],
+  );
+  const start = useFetched((signal) => (from ? startOf(from, signal) : Promise.resolve(EMPTY)), [from]);
+  useEffect(() => {
+    post("/api/warm-up").catch(() => {}); // The first plan says what is wrong.
+  }, []);
+  const failed = form.error ?? own.error ?? start.error;
+  if (failed !== undefined) {
+    return (
+      <main id="content">
+        <Failed error={failed} />
+      </main>
+    );
+  }
+  if (!form.data || own.loading || start.loading) return <main id="content" />;
+  const ofProject: Values = own.data
+    ? { "data.path": own.data.dataset, "save.output": joined(own.data.path, "runs"), "save.name": own.data.name }
+    : {};
+  return (
+    <SetUp
+      key={`${project}\n${from}`}
+      sections={form.data}
+      project={project}
+      ofProject={ofProject}
+      begin={start.data ?? EMPTY}
+    />
+  );
+}
+
+/** The settings of a run that was. */
+async function startOf(path: string, signal: AbortSignal): Promise<Draft> {
+  const run = await get("/api/run", { query: { path }, signal });
+  const values: Values = Object.fromEntries(run.differs_from_default.map((each) => [each.path, each.value]));
+  // The others are the defaults of all bases, which this base's own would replace.
+  return { ...EMPTY, values: { ...values, "model.defaults": false } };
+}
+
+interface Props {
+  sections: readonly Section[];
+  project: string;
+  ofProject: Values;
+  begin: Draft;
+}
+
+function SetUp({ sections, project, ofProject, begin }: Props) {
+  const [draft, setDraft] = useState<Draft>(() => {
+    const found = read(query.value);
+    const data = query.value.get("data");
+    const values = { ...begin.values, ...(data ? { "data.path": data } : {}), ...found.values };
+    return { ...found, values };
+  });
+  const all = query.value.get("show") === "all";
+  const find = useSignal(query.value.get("find") ?? "");
+  const [chosen, setChosen] = useState(0);
+  const [source, setSource] = useState<ImportSource | null>(null);
+  const [choosing, setChoosing] = useState<"" | "data" | "settings">("");
+  const [over, setOver] = useState(false);
+  const [answers, setAnswers] = useState<Record<string, string>>({});
+  const search = useRef<HTMLInputElement>(null);
+
+  const known = useMemo(
+    () => new Map(sections.flatMap((section) => section.settings.map((each) => [each.path, each] as const))),
+    [sections],
+  );
+  const given = { ...ofProject, ...draft.values };
+  const hasData = "data.path" in given || "data.folders" in given || "data.path" in draft.several;
+  const planned = usePlans(draft, ofProject, hasData);
+  const answer = planned.answers[chosen] ?? planned.answers[0];
+  const lastPlan = useRef<Plan | null>(null);
+  if (answer?.plan) lastPlan.current = answer.plan;
+  const plan = lastPlan.current;
+  const advice = useAdvice(
+    String(given["data.path"] ?? ""),
+    String(plan?.settings["model.path"] ?? given["model.path"] ?? "demo"),
+    answers,
+    Boolean(answer?.plan) && !planned.waits,
+  );
+
+  // The address says what is set up, once typing has rested.
+  useEffect(() => {
+    const timer = setTimeout(() => alter({ ...written(draft), from: null, data: null }), 300);
+    return () => clearTimeout(timer);
+  }, [draft]);
+  useEffect(() => {
+    const file = incomingSettings.value;
+    if (!file) return;
+    incomingSettings.value = null;
+    setSource({ file });
+  }, []);
+  useKeys([
+    { keys: "/", does: "Search the settings", run: () => search.current?.focus() },
+    { keys: "a", does: "Simple settings, or all", run: () => alter({ show: all ? null : "all" }) },
+    { keys: "p", does: "Go to the plan", run: () => document.getElementById("plan")?.focus() },
+  ]);
+
+  const change = (path: string, value: unknown) => setDraft((before) => withValue(before, path, value));
+  const several = (path: string, texts: string[]) => setDraft((before) => withSeveral(before, path, texts));
+  const problems = placed(
+    planned.answers.flatMap((each) => each.problems),
+    known,
+  );
+  const warnings = placed(plan?.warnings ?? [], known);
+  const changes = [...known.keys()].filter((path) => isGiven(draft, path)).length;
+  const words = find.value.trim().toLowerCase();
+  const shown = sections
+    .map((section) => ({
+      ...section,
+      settings: section.settings.filter((each) =>
+        words
+          ? matches(each, words)
+          : all || each.simple || isGiven(draft, each.path) || problems.has(each.path) || warnings.has(each.path),
+      ),
+    }))
+    .filter((section) => section.settings.length);
+
+  function take(values: Values) {
+    const before = draft;
+    setDraft((now) => ({ ...now, several: {}, values: { ...now.values, ...values } }));
+    setSource(null);
+    say(`${quantity(Object.keys(values).length, "setting")} taken.`, { label: "Undo", run: () => setDraft(before) });
+  }
+
+  return (
+    <main
+      id="content"
+      class={over ? "train over" : "train"}
+      onDragOver={(event) => {
+        if (!event.dataTransfer?.types.includes("Files")) return;
+        event.preventDefault();
+        setOver(true);
+      }}
+      onDragLeave={(event) => event.target === event.currentTarget && setOver(false)}
+      onDrop={async (event) => {
+        if (!event.dataTransfer?.types.includes("Files")) return;
+        event.preventDefault();
+        setOver(false);
+        const file = settingsAmong(await droppedFiles(event.dataTransfer));
+        if (file) setSource({ file });
+        else sayProblems([NOT_SETTINGS]);
+      }}
+    >
+      <div class="train-form">
+        <header class="row wrap">
+          <h1 class="cut">Train{project ? ` ${baseName(project)}` : ""}</h1>
+          <span class="push" />
+          <FileButton onFile={(file) => setSource({ file })} />
+          <Button icon="folder" onClick={() => setChoosing("settings")}>
+            Import from a folder…
+          </Button>
+        </header>
+        {!hasData && <NoPictures project={project} onChoose={() => setChoosing("data")} />}
+        <PresetChoice chosen={draft.preset} onChoose={(preset) => setDraft((before) => ({ ...before, preset }))} />
+        <AdvicePanel
+          advice={advice}
+          known={known}
+          given={(path) => (path in draft.several ? draft.several[path] : given[path])}
+          effective={(path) => plan?.settings[path]}
+          answers={answers}
+          onAnswer={(name, value) => setAnswers((before) => ({ ...before, [name]: value }))}
+          onTake={take}
+        />
+        <div class="settings-bar">
+          <div class="row wrap">
+            <Tabs
+              names={SHOWN}
+              chosen={all ? "All" : "Simple"}
+              label="How many settings are shown"
+              controls="settings"
+              onChoose={(name) => alter({ show: name === "All" ? "all" : null })}
+            />
+            <input
+              ref={search}
+              type="search"
+              class="input"
+              placeholder={`Search ${known.size} settings`}
+              aria-label="Search the settings"
+              value={find.value}
+              onInput={(event) => {
+                find.value = event.currentTarget.value;
+                alter({ find: find.value });
+              }}
+            />
+            <span class="push soft small">
+              {changes ? `${quantity(changes, "setting")} set here` : "nothing set here"}
+            </span>
+            <Button
+              kind="quiet"
+              icon="undo"
+              disabled={!changes && !draft.preset}
+              onClick={() => reset(draft, setDraft)}
+            >
+              Leave all as they are
+            </Button>
+          </div>
+          <SectionLinks sections={shown} draft={draft} />
+        </div>
+        <div id="settings" class="settings">
+          {shown.map((section) => (
+            <section key={section.name} class="panel" aria-labelledby={`section-${section.name}`}>
+              <header>
+                <h2 id={`section-${section.name}`} tabIndex={-1}>
+                  {section.name}
+                </h2>
+                <span class="soft cut" title={section.description}>
+                  <Coded text={section.description} />
+                </span>
+              </header>
+              {section.settings.map((setting) => (
+                <Field
+                  key={setting.path}
+                  setting={setting}
+                  value={draft.values[setting.path]}
+                  several={draft.several[setting.path]}
+                  effective={plan?.settings[setting.path] ?? ofProject[setting.path]}
+                  origin={ofProject[setting.path] !== undefined ? "the project" : (plan?.origins[setting.path] ?? "")}
+                  problems={problems.get(setting.path) ?? NONE}
+                  warnings={warnings.get(setting.path) ?? NONE}
+                  advised={advice?.settings[setting.path]}
+                  onChange={change}
+                  onSeveral={several}
+                />
+              ))}
+            </section>
+          ))}
+          {!shown.length && (
+            <p class="empty">
+              No setting has “{find.value}” in its name or words.
+              <Button onClick={() => ((find.value = ""), alter({ find: null }))}>Show them again</Button>
+            </p>
+          )}
+        </div>
+      </div>
+      <aside id="plan" class="train-side" tabIndex={-1} aria-label="Start and plan">
+        <Start draft={draft} project={ofProject} planned={planned} />
+        {hasData && <PlanPanel planned={planned} chosen={chosen} onChoose={setChosen} known={known} />}
+      </aside>
+      {source && (
+        <Import source={source} keeps={project ? OF_PROJECT : []} onTake={take} onClose={() => setSource(null)} />
+      )}
+      {choosing === "data" && (
+        <Chooser
+          title="Choose the pictures"
+          kinds={["folder"]}
+          onChoose={(path) => (setChoosing(""), change("data.path", path))}
+          onClose={() => setChoosing("")}
+        />
+      )}
+      {choosing === "settings" && (
+        <Chooser
+          title="Import settings"
+          kinds={["settings", "lora"]}
+          start={project || undefined}
+          onChoose={(path) => (setChoosing(""), setSource({ path }))}
+          onClose={() => setChoosing("")}
+        />
+      )}
+    </main>
+  );
+}
+
+/** Few import anything: its code is loaded for who does. */
+const Import = lazily(async () => (await import("./train_import")).ImportDialog, false);
+
+const NONE: readonly Problem[] = [];
+const NOT_SETTINGS: Problem = {
+  where: "",
+  what: "that is no settings file",
+  hint: "drop one .toml, .json or script here; pictures belong on Home or the dataset",
+};
+
+function reset(before: Draft, setDraft: (draft: Draft) => void) {
+  setDraft(EMPTY);
+  say("All settings are as they are by themselves.", { label: "Undo", run: () => setDraft(before) });
+}
+
+/** What is told, by the setting that it is about. */
+function placed(told: readonly Problem[], known: ReadonlyMap<string, Setting>): Map<string, Problem[]> {
+  const found = new Map<string, Problem[]>();
+  for (const each of told) {
+    const path = settingAt(each.where, known);
+    const before = path ? (found.get(path) ?? []) : [];
+    if (path && !before.some((other) => other.what === each.what)) found.set(path, [...before, each]);
+  }
+  return found;
+}
+
+const matches = (setting: Setting, words: string): boolean =>
+  words
+    .split(/\s+/)
+    .every((word) => `${setting.path} ${setting.description} ${setting.why}`.toLowerCase().includes(word));
+
+function FileButton({ onFile }: { onFile: (file: File) => void }) {
+  const input = useRef<HTMLInputElement>(null);
+  return (
+    <>
+      <Button icon="file" onClick={() => input.current?.click()}>
+        Import settings…
+      </Button>
+      <input
+        ref={input}
+        type="file"
+        class="unseen"
+        tabIndex={-1}
+        aria-hidden="true"
+        accept=".toml,.json,.sh,.bat,.ps1,.cmd,.txt"
+        onChange={(event) => {
+          const file = event.currentTarget.files?.[0];
+          event.currentTarget.value = "";
+          if (file) onFile(file);
+        }}
+      />
+    </>
+  );
+}
+
+function NoPictures({ project, onChoose }: { project: string; onChoose: () => void }) {
+  return (
+    <div class="panel empty">
+      <p>
+        {project
+          ? "This project has no pictures yet."
+          : "Choose what to train on: a project in the bar above, or any folder of pictures."}
+      </p>
+      <div class="row">
+        <Button kind="primary" icon="folder" onClick={onChoose}>
+          Choose a folder…
+        </Button>
+        {project && (
+          <a class="button" href={to("/", { project })}>
+            Copy pictures in
+          </a>
+        )}
+      </div>
+    </div>
+  );
+}
+
+function SectionLinks({ sections, draft }: { sections: readonly Section[]; draft: Draft }) {
+  return (
+    <nav class="section-links small" aria-label="Sections">
+      {sections.map((section) => {
+        const count = section.settings.filter((each) => isGiven(draft, each.path)).length;
+        return (
+          <button
+            key={section.name}
+            type="button"
+            class="link"
+            onClick={() => {
+              const heading = document.getElementById(`section-${section.name}`);
+              heading?.scrollIntoView();
+              heading?.focus({ preventScroll: true });
+            }}
+          >
+            {section.name}
+            {count > 0 && <b class="number"> {count}</b>}
+          </button>
+        );
+      })}
+    </nav>
+  );
+}
+
+function PresetChoice({ chosen, onChoose }: { chosen: string; onChoose: (name: string) => void }) {
+  const found = useFetched((signal) => get("/api/presets", { signal }), []);
+  const preset = found.data?.find((each) => each.name === chosen);
+  return (
+    <section class="panel preset" aria-label="Preset">
+      <label class="row">
+        <span>Preset</span>
+        <select class="input" value={chosen} onChange={(event) => onChoose(event.currentTarget.value)}>
+          <option value="">none: what suits the base model and the pictures</option>
+          {found.data?.map((each) => (
+            <option key={each.name} value={each.name}>
+              {each.name}: {each.summary}
+            </option>
+          ))}
+        </select>
+      </label>
+      {preset && <p class="soft">{preset.explains}</p>}
+      {preset && (
+        <p class="small">
+          {Object.keys(preset.values).map((path) => (
+            <button key={path} type="button" class="link mono" onClick={() => reveal(path)}>
+              {path}
+            </button>
+          ))}
+        </p>
+      )}
+    </section>
+  );
+}

@@ -1,0 +1,87 @@
+// What the server says of a draft: its plan, one for each variant, and advice for its pictures.
+import { useEffect, useRef, useState } from "preact/hooks";
+import { post, type Schemas } from "../api/client";
+import { PLANNED, type Draft, type Values, type Variant, variants } from "./train_draft";
+
+export type PlanAnswer = Schemas["PlanAnswer"];
+export type Plan = Schemas["PlanRecord"];
+export type Advice = Schemas["AdviceAnswer"];
+
+export interface Planned {
+  variants: Variant[];
+  /** Of the first variants. */
+  answers: PlanAnswer[];
+  /** The command line without what has several values. */
+  command: string;
+  error: unknown;
+  /** Whether this is not yet of what is set up now. */
+  waits: boolean;
+}
+
+const NOTHING: Planned = { variants: [], answers: [], command: "", error: undefined, waits: true };
+/** Milliseconds after the last key. */
+const REST = 180;
+
+export function usePlans(draft: Draft, project: Values, ready: boolean): Planned {
+  const [planned, setPlanned] = useState(NOTHING);
+  const key = JSON.stringify([draft, project, ready]);
+  useEffect(() => {
+    if (!ready) return;
+    setPlanned((before) => ({ ...before, waits: true }));
+    const controller = new AbortController();
+    const { signal } = controller;
+    const values = { ...project, ...draft.values };
+    const ask = (more: Values) =>
+      post("/api/plan", { body: { preset: draft.preset || null, values: { ...values, ...more } }, signal });
+    const timer = setTimeout(async () => {
+      const all = variants(draft.several);
+      try {
+        const answers: PlanAnswer[] = [];
+        for (const variant of all.slice(0, PLANNED)) answers.push(await ask(variant.values));
+        const command = all.length > 1 ? (await ask({})).command : answers[0]!.command;
+        setPlanned({ variants: all, answers, command, error: undefined, waits: false });
+      } catch (error) {
+        if (!signal.aborted) setPlanned((before) => ({ ...before, error, waits: false }));
+      }
+    }, REST);
+    return () => {
+      clearTimeout(timer);
+      controller.abort();
+    };
+  }, [key]);
+  return planned;
+}
+
+/** A while without any change, so that plans don't wait for advice. */
+const QUIET = 1500;
+
+export function useAdvice(data: string, model: string, answers: Record<string, string>, ready: boolean): Advice | null {
+  const [advice, setAdvice] = useState<Advice | null>(null);
+  const about = useRef("");
+  const key = JSON.stringify([data, model, answers]);
+  useEffect(() => {
+    if (!ready || !data || about.current === key) return;
+    const controller = new AbortController();
+    const timer = setTimeout(() => {
+      post("/api/advice", { body: { data, model, answers }, signal: controller.signal }).then(
+        (answer) => {
+          about.current = key;
+          setAdvice(answer);
+        },
+        () => {}, // What stands in its way is said by the plan.
+      );
+    }, QUIET);
+    return () => {
+      clearTimeout(timer);
+      controller.abort();
+    };
+  }, [key, ready]);
+  // Of other pictures it says nothing.
+  return about.current === key || advice === null || sameData(about.current, key) ? advice : null;
+}
+
+const sameData = (one: string, other: string): boolean => {
+  if (!one) return false;
+  const [a, b] = [JSON.parse(one) as unknown[], JSON.parse(other) as unknown[]];
+  return a[0] === b[0] && a[1] === b[1];
+};

@@ -1,0 +1,150 @@
+// What is being set up on the Train page: settings, several values of some, and what that gives.
+import type { Schemas } from "../api/client";
+
+export type Setting = Schemas["SettingRecord"];
+export type Values = Record<string, unknown>;
+/** Settings that take several values, one training for each combination. */
+export type Several = Record<string, string[]>;
+
+export interface Draft {
+  values: Values;
+  several: Several;
+  preset: string;
+}
+
+export const EMPTY: Draft = { values: {}, several: {}, preset: "" };
+
+/** As many as are planned beforehand; more can be queued. */
+export const PLANNED = 12;
+// Browsers and servers differ in how long an address may be; all take this.
+const LONGEST = 6000;
+
+/** The part of a page's address that says so; null where it is too long, and stays in this tab alone. */
+export function written(draft: Draft): { preset: string; set: string; sweep: string } {
+  const text = (value: object) => (Object.keys(value).length ? JSON.stringify(value) : "");
+  const set = text(draft.values);
+  const sweep = text(draft.several);
+  const fits = set.length + sweep.length <= LONGEST;
+  return { preset: draft.preset, set: fits ? set : "", sweep: fits ? sweep : "" };
+}
+
+export function read(params: URLSearchParams): Draft {
+  return {
+    preset: params.get("preset") ?? "",
+    values: table(params.get("set")),
+    several: Object.fromEntries(
+      Object.entries(table(params.get("sweep"))).filter((entry): entry is [string, string[]] =>
+        Array.isArray(entry[1]),
+      ),
+    ),
+  };
+}
+
+function table(text: string | null): Values {
+  try {
+    const value: unknown = JSON.parse(text ?? "{}");
+    return value && typeof value === "object" && !Array.isArray(value) ? (value as Values) : {};
+  } catch {
+    return {};
+  }
+}
+
+export function withValue(draft: Draft, path: string, value: unknown): Draft {
+  const several = without(draft.several, path);
+  return {
+    ...draft,
+    several,
+    values: value === undefined ? without(draft.values, path) : { ...draft.values, [path]: value },
+  };
+}
+
+/** One value is a value; several are one training each. */
+export function withSeveral(draft: Draft, path: string, texts: readonly string[]): Draft {
+  const different = [...new Set(texts.map((each) => each.trim()).filter(Boolean))];
+  if (different.length < 2) return withValue(draft, path, different[0]);
+  return { ...draft, values: without(draft.values, path), several: { ...draft.several, [path]: different } };
+}
+
+function without<T>(of: Record<string, T>, path: string): Record<string, T> {
+  return Object.fromEntries(Object.entries(of).filter(([name]) => name !== path));
+}
+
+export const isGiven = (draft: Draft, path: string): boolean => path in draft.values || path in draft.several;
+
+export interface Variant {
+  /** "lr 1e-4, rank 8"; "" where nothing differs. */
+  name: string;
+  values: Values;
+}
+
+/** Every combination of the several values, as the queue makes them. */
+export function variants(several: Several): Variant[] {
+  let found: Variant[] = [{ name: "", values: {} }];
+  for (const [path, texts] of Object.entries(several)) {
+    found = found.flatMap((before) =>
+      texts.map((text) => ({
+        name: `${before.name}${before.name ? ", " : ""}${path.split(".").at(-1)} ${text}`,
+        values: { ...before.values, [path]: text },
+      })),
+    );
+  }
+  return found;
+}
+
+/** Settings as words to enter them by; lists have an entry a line. */
+export function textOf(setting: Setting, value: unknown): string {
+  if (value === undefined) return "";
+  if (value === null) return "none";
+  if (setting.input === "list" && Array.isArray(value)) {
+    return value.map((each) => (typeof each === "string" ? each : JSON.stringify(each))).join("\n");
+  }
+  if (setting.input === "table" && typeof value === "object") {
+    return Object.entries(value)
+      .map(([name, each]) => `${name}=${typeof each === "string" ? each : JSON.stringify(each)}`)
+      .join("\n");
+  }
+  if (typeof value === "boolean") return value ? "true" : "false";
+  return typeof value === "object" ? JSON.stringify(value) : String(value);
+}
+
+/** What such words mean; the server reads texts as a command line's. */
+export function valueOf(setting: Setting, text: string): unknown {
+  if (!text.trim()) return undefined;
+  if (text.trim() === "none") return null;
+  if (setting.input !== "list" && setting.input !== "table") return text;
+  const lines = text.split("\n").filter((line) => line.trim());
+  if (setting.input === "table") return lines.map((line) => line.trim());
+  return lines.map((line) => {
+    if (!line.trimStart().startsWith("{")) return line.trim();
+    try {
+      return JSON.parse(line) as unknown;
+    } catch {
+      return line.trim();
+    }
+  });
+}
+
+/** The setting that something is about that has this place: `data.folders[1].path` is `data.folders`. */
+export function settingAt(where: string, known: ReadonlyMap<string, Setting>): string | undefined {
+  const path = where.replace(/\[.*$/, "");
+  if (known.has(path)) return path;
+  return undefined;
+}
+
+/** Whether a setting is as advised: it is that, or is left to what is advised, such as "auto". */
+export function isAsAdvised(setting: Setting, given: unknown, effective: unknown, advised: unknown): boolean {
+  const text = textOf(setting, advised);
+  if (given !== undefined) return textOf(setting, given) === text;
+  return textOf(setting, effective) === text || textOf(setting, setting.default) === text;
+}
+
+const PLAIN_WORD = /^[\w@%+=:,./-]+$/;
+
+/** A command that queues every combination, made of the one that trains without them. */
+export function sweepCommand(command: string, several: Several): string {
+  const options = Object.entries(several).map(([path, texts]) => {
+    const word = `${path}=${texts.join(",")}`;
+    return `--sweep ${PLAIN_WORD.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`}`;
+  });
+  return command.replace(/^lorasmith /, `lorasmith queue add ${options.join(" ")} `);
+}
