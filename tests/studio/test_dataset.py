@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -249,6 +250,19 @@ def test_findings_are_kept_mended_and_ignored(page: Page, folder: Path) -> None:
     page.post("mend", 422, ids=["nothing"])
 
 
+def test_all_that_loses_nothing_is_mended_as_one_change(page: Page, folder: Path) -> None:
+    """What has to wait for another change to the same files is mended, too."""
+    before = "zorp, red_hat, red hat, standing"
+    (folder / "0.txt").write_text(f"{before}\n", encoding="utf-8")
+    (folder / "1.txt").write_text("zorp, red hat, smile\n", encoding="utf-8")
+    audit(folder)
+    assert "will follow" in page.post("mend", ids=["all-safe"])["notes"][0]
+    done = page.post("mend", ids=["all-safe"], apply=True)
+    assert texts(folder)[:2] == ["zorp, red_hat, standing", "zorp, red_hat, smile"]
+    page.post("undo", entry=done["entry"])
+    assert texts(folder)[:2] == [before, "zorp, red hat, smile"]
+
+
 def test_crops_are_recorded_and_read(page: Page, folder: Path) -> None:
     page.put("crop", names=["0.png"], box=[0, 0, 40, 32], apply=True)
     assert (folder / "0.crop.json").is_file()
@@ -272,11 +286,13 @@ def test_only_the_jobs_that_can_run_are_queued(page: Page, client: TestClient) -
     assert job["command"][:2] == ["dataset", "audit"]
     job = page.post("tag", tagger="demo", thresholds={"general": 0.5}, where="tag:hat")
     assert job["command"][-5:] == ["--general", "0.5", "--where", "tag:hat", "--yes"]
+    job = page.post("tag", tagger="demo", look=True)
+    assert job["command"][-4:] == ["--mode", "append", "--dry-run", "--yes"]
     page.post("tag", 422, tagger="demo", where="(tag:a")
     page.post("tag", 422, tagger="demo", thresholds={"nothing": 0.5})
     page.post("tag", 403, tagger="../secret")
     page.post("captions", 403, model="/etc/model")
-    assert len(client.get("/api/jobs").json()) == 2
+    assert len(client.get("/api/jobs").json()) == 3
 
 
 def test_thresholds_move_on_kept_scores(page: Page, folder: Path) -> None:
@@ -324,6 +340,13 @@ def test_a_mask_is_painted_and_taken_away(page: Page, folder: Path) -> None:
     assert page.get("picture", name="0.png")["mask"] == str(folder / "0-masklabel.png")
     page.put("mask", name="0.png", png="", apply=True)
     assert not (folder / "0-masklabel.png").exists()
+
+
+def test_many_requests_at_once_are_answered_one_after_the_other(page: Page) -> None:
+    """More than the server has threads."""
+    with ThreadPoolExecutor(60) as pool:
+        answers = pool.map(lambda _: page.post("filter", where="tag:hat")["images"], range(120))
+        assert list(answers) == [[1, 2]] * 120
 
 
 def test_a_quick_look_reads_no_files(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,7 @@ interface Page {
 
 const PAGES: Page[] = [
   { name: "Home", path: "/", show: lazily(async () => (await import("./pages/home")).HomePage) },
+  { name: "Dataset", path: "/dataset", show: lazily(async () => (await import("./pages/dataset")).DatasetPage) },
   { name: "Train", path: "/train", show: lazily(async () => (await import("./pages/train")).TrainPage) },
   { name: "Runs", path: "/run", show: lazily(async () => (await import("./pages/run")).RunPage) },
 ];

@@ -10,7 +10,7 @@ const listeners = new Set<Listener>();
 /** Whether the server tells of changes at present. */
 export const connected = signal(true);
 
-/** Calls `listener` with the topics that changed: "jobs", "projects", "run:PATH". Returns what ends it. */
+/** Calls `listener` with the topics that changed: "jobs", "projects", "run:PATH", "dataset:PATH". Returns what ends it. */
 export function onChange(listener: Listener): () => void {
   listeners.add(listener);
   return () => listeners.delete(listener);

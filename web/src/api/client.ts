@@ -59,6 +59,7 @@ async function call<P extends keyof paths, M extends Method>(
 
 export const get = <P extends PathsWith<"get">>(path: P, given: Given<P, "get"> = {}) => call("get", path, given);
 export const post = <P extends PathsWith<"post">>(path: P, given: Given<P, "post"> = {}) => call("post", path, given);
+export const put = <P extends PathsWith<"put">>(path: P, given: Given<P, "put"> = {}) => call("put", path, given);
 export const remove = <P extends PathsWith<"delete">>(path: P, given: Given<P, "delete"> = {}) =>
   call("delete", path, given);
 

@@ -2154,7 +2154,8 @@ export interface components {
         };
         /**
          * NewTags
-         * @description Tags by a tagger; ``thresholds`` by category.
+         * @description Tags by a tagger; ``thresholds`` by category. ``look``: at all pictures, and write nothing:
+         *     its scores are kept, from which tags are written later.
          */
         NewTags: {
             /**
@@ -2162,6 +2163,11 @@ export interface components {
              * @default auto
              */
             device: string;
+            /**
+             * Look
+             * @default false
+             */
+            look: boolean;
             /**
              * Mode
              * @default if-empty

@@ -254,15 +254,18 @@ def answer(
     )
 
 
-def apply(dataset: OpenDataset, plan: Plan) -> Applied:
+def apply(dataset: OpenDataset, plan: Plan, entry: int | None = None) -> Applied:
     """Carry a plan out, and see what has become of the files.
+
+    Args:
+        entry: of the history that this is one more piece of.
 
     Raises:
         DatasetError: it cannot be applied; nothing was changed.
     """
     try:
         plan.check()
-        return plan.apply(ignore, Controls())
+        return plan.apply(ignore, Controls(), entry=entry)
     finally:
         dataset.forget_plans()
         dataset.refresh(close=True)

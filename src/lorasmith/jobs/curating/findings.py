@@ -11,10 +11,10 @@ from pydantic import BaseModel
 from lorasmith.advice.audit.finding import Rule, Severity
 from lorasmith.advice.audit.ignored import ignored_in, remember
 from lorasmith.advice.audit.last import LastAudit, last_audit
-from lorasmith.core.errors import DatasetError, Problem
+from lorasmith.core.errors import DatasetError, Problem, UserError
 from lorasmith.core.events import Controls, ignore
 from lorasmith.curation.changes.plan import Plan
-from lorasmith.jobs.curating.changes import ChangesRecord, Part, answer, command_line
+from lorasmith.jobs.curating.changes import ChangesRecord, Part, answer, apply, command_line
 from lorasmith.jobs.curating.open_dataset import OpenDataset
 from lorasmith.jobs.dataset.audit import AuditRequest
 
@@ -121,7 +121,25 @@ def mend(dataset: OpenDataset, ids: Sequence[str], part: Part) -> ChangesRecord:
     words += ["--kind", kind] if kind else []
     words += ["--resolution", str(resolution)] if resolution else []
     line = command_line([*words, *(f"--fix {one}" for one in ids)])
-    return answer(dataset, ("mend", *ids, kind, resolution), work_out, part, line)
+    done = answer(dataset, ("mend", *ids, kind, resolution), work_out, part, line)
+    entry, conflicts = done.entry, len(done.conflicts)
+    # What had to wait for other changes to the same files.
+    while entry is not None and not conflicts:
+        rest = _rest(request)
+        if not rest.changes:
+            break
+        conflicts = len(apply(dataset, rest, entry).conflicts)
+    return done.model_copy(update={"version": dataset.version})
+
+
+def _rest(request: AuditRequest) -> Plan:
+    """What is left to mend; nothing where an id is of nothing any more."""
+    try:
+        plan = request.mending(ignore, Controls()).plan
+    except UserError:
+        return Plan("", request.folders)
+    plan.leave_out_infeasible()
+    return plan
 
 
 def ignore_findings(

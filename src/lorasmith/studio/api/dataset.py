@@ -7,7 +7,9 @@ back.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Response
@@ -54,8 +56,10 @@ Offset = Annotated[int, Field(ge=0)]
 Limit = Annotated[int, Field(ge=0, le=MOST_ROWS)]
 
 
-def opened(studio: Studio, path: str, *, close: bool = False) -> OpenDataset:
-    """The dataset in a folder, or of a project, as its files are now.
+@contextlib.contextmanager
+def at_work(studio: Studio, path: str, *, close: bool = False) -> Iterator[OpenDataset]:
+    """The dataset in a folder, or of a project, as its files are now; meanwhile no other thread
+    works on it.
 
     Raises:
         OutsideError: it may not be opened.
@@ -67,17 +71,16 @@ def opened(studio: Studio, path: str, *, close: bool = False) -> OpenDataset:
     dataset = studio.datasets.open(folder)
     with dataset.lock:
         dataset.refresh(close=close)
-    return dataset
-
-
-def _asked(studio: StudioDep, path: str) -> Iterator[OpenDataset]:
-    """For the length of a request nobody else works on it."""
-    dataset = opened(studio, path)
-    with dataset.lock:
         yield dataset
 
 
-DatasetDep = Annotated[OpenDataset, Depends(_asked)]
+def _asked(studio: StudioDep, path: str) -> AbstractContextManager[OpenDataset]:
+    """To be entered by the handler itself: a lock belongs to a thread, and the server runs
+    dependencies in others."""
+    return at_work(studio, path)
+
+
+DatasetDep = Annotated[AbstractContextManager[OpenDataset], Depends(_asked)]
 
 
 class PartOfChanges(BaseModel):
@@ -134,28 +137,29 @@ class Turn(BaseModel):
 @router.get("/images", response_class=Response, responses={200: {"model": DatasetListing}})
 def images(studio: StudioDep, path: str, version: str = "") -> Response:
     """All images, in columns; or that nothing has changed since the ``version``."""
-    dataset = opened(studio, path, close=True)
-    with dataset.lock:
+    with at_work(studio, path, close=True) as dataset:
         content = listing_json(dataset, version)
     return Response(content, media_type="application/json")
 
 
 @router.post("/filter")
-def filter_them(dataset: DatasetDep, body: Filter) -> FilterAnswer:
+def filter_them(asked: DatasetDep, body: Filter) -> FilterAnswer:
     """Which images a filter takes, and how many of these have each tag."""
-    return filter_images(dataset, body.where)
+    with asked as dataset:
+        return filter_images(dataset, body.where)
 
 
 @router.post("/complete")
-def complete(dataset: DatasetDep, body: HalfFilter) -> list[CompletionRecord]:
+def complete(asked: DatasetDep, body: HalfFilter) -> list[CompletionRecord]:
     """What may be written next in a filter."""
-    return complete_filter(dataset, body.text, body.cursor)
+    with asked as dataset:
+        return complete_filter(dataset, body.text, body.cursor)
 
 
 @router.get("/words")
 def words(
     studio: StudioDep,
-    dataset: DatasetDep,
+    asked: DatasetDep,
     prefix: str,
     vocabulary: str = "",
     words: str = "",
@@ -163,24 +167,27 @@ def words(
 ) -> list[WordRecord]:
     """What a tag may become: tags of the dataset, those of the list ``words`` (in the form of the
     web UI's tag completion), those of ``vocabulary`` (a tagger's labels)."""
-    return complete_word(
-        dataset,
-        prefix,
-        vocabulary=studio.roots.resolve(vocabulary) if vocabulary else None,
-        words=studio.roots.resolve(words) if words else None,
-        most=most,
-    )
+    with asked as dataset:
+        return complete_word(
+            dataset,
+            prefix,
+            vocabulary=studio.roots.resolve(vocabulary) if vocabulary else None,
+            words=studio.roots.resolve(words) if words else None,
+            most=most,
+        )
 
 
 @router.get("/caption")
-def caption(dataset: DatasetDep, name: str) -> CaptionRecord:
-    return caption_files.read(dataset, name)
+def caption(asked: DatasetDep, name: str) -> CaptionRecord:
+    with asked as dataset:
+        return caption_files.read(dataset, name)
 
 
 @router.put("/caption")
-def put_caption(dataset: DatasetDep, body: NewCaption) -> CaptionRecord:
+def put_caption(asked: DatasetDep, body: NewCaption) -> CaptionRecord:
     """Another caption for one image; 409 where it is not ``former`` any more."""
-    return caption_files.write(dataset, body.name, body.former, body.text)
+    with asked as dataset:
+        return caption_files.write(dataset, body.name, body.former, body.text)
 
 
 @router.post("/tokens")
@@ -196,54 +203,63 @@ def operations() -> list[OperationRecord]:
 
 
 @router.post("/edit")
-def edit(dataset: DatasetDep, body: Edit) -> ChangesRecord:
+def edit(asked: DatasetDep, body: Edit) -> ChangesRecord:
     """What an edit changes, a part of it; ``apply`` does it."""
-    return changes.edit(dataset, body, body.part)
+    with asked as dataset:
+        return changes.edit(dataset, body, body.part)
 
 
 @router.get("/history")
-def history(dataset: DatasetDep) -> HistoryRecord:
-    return changes.history(dataset)
+def history(asked: DatasetDep) -> HistoryRecord:
+    with asked as dataset:
+        return changes.history(dataset)
 
 
 @router.post("/undo")
-def undo(dataset: DatasetDep, body: Turn) -> HistoryRecord:
+def undo(asked: DatasetDep, body: Turn) -> HistoryRecord:
     """Take back the last change; 409 where another one is the last."""
-    return changes.turn(dataset, "undo", body.entry)
+    with asked as dataset:
+        return changes.turn(dataset, "undo", body.entry)
 
 
 @router.post("/redo")
-def redo(dataset: DatasetDep, body: Turn) -> HistoryRecord:
+def redo(asked: DatasetDep, body: Turn) -> HistoryRecord:
     """Do again what was taken back last; 409 where that is another one."""
-    return changes.turn(dataset, "redo", body.entry)
+    with asked as dataset:
+        return changes.turn(dataset, "redo", body.entry)
 
 
 @router.get("/scores")
-def scores(dataset: DatasetDep) -> ScoresRecord:
+def scores(asked: DatasetDep) -> ScoresRecord:
     """Which tagger's scores are kept."""
-    return describe_scores(dataset)
+    with asked as dataset:
+        return describe_scores(dataset)
 
 
 @router.get("/scores/image")
 def image_scores(
-    dataset: DatasetDep, name: str, least: Annotated[float, Query(ge=0, le=1)] = 0.05
+    asked: DatasetDep, name: str, least: Annotated[float, Query(ge=0, le=1)] = 0.05
 ) -> list[ScoreRecord]:
-    return scores_of_image(dataset, name, least)
+    with asked as dataset:
+        return scores_of_image(dataset, name, least)
 
 
 @router.post("/tags")
-def tags(dataset: DatasetDep, body: TagsOfScores) -> ChangesRecord:
+def tags(asked: DatasetDep, body: TagsOfScores) -> ChangesRecord:
     """What the kept scores write at some thresholds; ``apply`` does it."""
-    return write_kept_tags(dataset, body, body.part)
+    with asked as dataset:
+        return write_kept_tags(dataset, body, body.part)
 
 
 @router.get("/folders")
-def get_folders(dataset: DatasetDep) -> list[FolderCount]:
+def get_folders(asked: DatasetDep) -> list[FolderCount]:
     """The dataset's folders that hold images."""
-    return folders(dataset)
+    with asked as dataset:
+        return folders(dataset)
 
 
 @router.post("/sort")
-def sort(dataset: DatasetDep, body: Decisions) -> ChangesRecord:
+def sort(asked: DatasetDep, body: Decisions) -> ChangesRecord:
     """What was decided about images one by one; ``apply`` does it."""
-    return decide(dataset, body.decisions, body.part)
+    with asked as dataset:
+        return decide(dataset, body.decisions, body.part)

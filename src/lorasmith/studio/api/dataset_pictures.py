@@ -61,12 +61,14 @@ class NewAudit(BaseModel):
 
 
 class NewTags(BaseModel):
-    """Tags by a tagger; ``thresholds`` by category."""
+    """Tags by a tagger; ``thresholds`` by category. ``look``: at all pictures, and write nothing:
+    its scores are kept, from which tags are written later."""
 
     tagger: str
     mode: Literal["if-empty", "append", "prepend", "replace"] = "if-empty"
     thresholds: dict[str, Annotated[float, Field(ge=0.01, le=2)]] = {}
     where: str = ""
+    look: bool = False
     device: str = AUTO
 
 
@@ -97,63 +99,70 @@ class Mask(PartOfChanges):
 
 
 @router.get("/findings")
-def get_findings(dataset: DatasetDep) -> FindingsRecord:
+def get_findings(asked: DatasetDep) -> FindingsRecord:
     """What the last audit found."""
-    return findings(dataset)
+    with asked as dataset:
+        return findings(dataset)
 
 
 @router.post("/mend")
-def post_mend(dataset: DatasetDep, body: Ids) -> ChangesRecord:
+def post_mend(asked: DatasetDep, body: Ids) -> ChangesRecord:
     """What mending findings changes; ``apply`` does it."""
-    return mend(dataset, body.ids, body.part)
+    with asked as dataset:
+        return mend(dataset, body.ids, body.part)
 
 
 @router.post("/ignore")
-def post_ignore(dataset: DatasetDep, body: Ignore) -> FindingsRecord:
-    return ignore_findings(dataset, body.ids, again=body.again)
+def post_ignore(asked: DatasetDep, body: Ignore) -> FindingsRecord:
+    with asked as dataset:
+        return ignore_findings(dataset, body.ids, again=body.again)
 
 
 @router.post("/audit")
 def post_audit(
-    studio: StudioDep, dataset: DatasetDep, ledger: LedgerDep, body: NewAudit
+    studio: StudioDep, asked: DatasetDep, ledger: LedgerDep, body: NewAudit
 ) -> JobRecord:
     """Queue an audit; it takes the processor alone, and need not wait for a training."""
-    command = audit_command(dataset, body.kind, body.resolution)
-    title = f"audit of {dataset.folder.name}"
-    job = submit(ledger, command, studio.workspace, title=title, device="cpu")
-    ensure_runners(ledger)
-    return JobRecord.of(ledger, job)
+    with asked as dataset:
+        command = audit_command(dataset, body.kind, body.resolution)
+        title = f"audit of {dataset.folder.name}"
+        job = submit(ledger, command, studio.workspace, title=title, device="cpu")
+        ensure_runners(ledger)
+        return JobRecord.of(ledger, job)
 
 
 @router.post("/tag")
-def post_tag(studio: StudioDep, dataset: DatasetDep, ledger: LedgerDep, body: NewTags) -> JobRecord:
+def post_tag(studio: StudioDep, asked: DatasetDep, ledger: LedgerDep, body: NewTags) -> JobRecord:
     """Queue a tagger, which looks at the pictures and writes tags."""
-    request = TagRequest.read(
-        {
-            "folders": [dataset.folder],
-            "tagger": _model(studio, body.tagger),
-            "mode": body.mode,
-            **body.thresholds,
-        }
-    )
-    words = ["tag", str(dataset.folder), "--tagger", request.tagger, "--mode", body.mode]
-    for name, value in body.thresholds.items():
-        words += [f"--{name}", f"{value:g}"]
-    return _job(studio, ledger, words, body.where, f"tags of {dataset.folder.name}", body.device)
+    with asked as dataset:
+        request = TagRequest.read(
+            {
+                "folders": [dataset.folder],
+                "tagger": _model(studio, body.tagger),
+                "mode": body.mode,
+                **body.thresholds,
+            }
+        )
+        words = ["tag", str(dataset.folder), "--tagger", request.tagger]
+        words += ["--mode", "append", "--dry-run"] if body.look else ["--mode", body.mode]
+        for name, value in body.thresholds.items():
+            words += [f"--{name}", f"{value:g}"]
+        title = f"tags of {dataset.folder.name}"
+        return _job(studio, ledger, words, body.where, title, body.device)
 
 
 @router.post("/captions")
 def post_captions(
-    studio: StudioDep, dataset: DatasetDep, ledger: LedgerDep, body: NewCaptions
+    studio: StudioDep, asked: DatasetDep, ledger: LedgerDep, body: NewCaptions
 ) -> JobRecord:
     """Queue a captioner, which looks at the pictures and writes captions."""
-    words = ["caption", str(dataset.folder), "--mode", body.mode, "--style", body.style]
-    words += ["--model", _model(studio, body.model)] if body.model else []
-    words += ["--endpoint", body.endpoint] if body.endpoint else []
-    words += ["--prefix", body.prefix] if body.prefix else []
-    return _job(
-        studio, ledger, words, body.where, f"captions of {dataset.folder.name}", body.device
-    )
+    with asked as dataset:
+        words = ["caption", str(dataset.folder), "--mode", body.mode, "--style", body.style]
+        words += ["--model", _model(studio, body.model)] if body.model else []
+        words += ["--endpoint", body.endpoint] if body.endpoint else []
+        words += ["--prefix", body.prefix] if body.prefix else []
+        title = f"captions of {dataset.folder.name}"
+        return _job(studio, ledger, words, body.where, title, body.device)
 
 
 def _job(
@@ -183,25 +192,29 @@ def _model(studio: StudioDep, name: str) -> str:
 
 @router.get("/picture")
 def get_picture(
-    dataset: DatasetDep, name: str, width: Side = 512, height: Side = 512
+    asked: DatasetDep, name: str, width: Side = 512, height: Side = 512
 ) -> PictureRecord:
     """One picture: crop, mask, and its bucket at a resolution."""
-    return picture(dataset, name, (width, height))
+    with asked as dataset:
+        return picture(dataset, name, (width, height))
 
 
 @router.get("/buckets")
 def get_buckets(
-    dataset: DatasetDep, width: Side = 512, height: Side = 512, upscale: bool = True
+    asked: DatasetDep, width: Side = 512, height: Side = 512, upscale: bool = True
 ) -> BucketsRecord:
-    return buckets(dataset, (width, height), upscale=upscale)
+    with asked as dataset:
+        return buckets(dataset, (width, height), upscale=upscale)
 
 
 @router.put("/crop")
-def put_crop(dataset: DatasetDep, body: Crops) -> ChangesRecord:
+def put_crop(asked: DatasetDep, body: Crops) -> ChangesRecord:
     """Record which part of pictures is used."""
-    return record_crops(dataset, [(name, body.box) for name in body.names], body.part)
+    with asked as dataset:
+        return record_crops(dataset, [(name, body.box) for name in body.names], body.part)
 
 
 @router.put("/mask")
-def put_mask(dataset: DatasetDep, body: Mask) -> ChangesRecord:
-    return record_mask(dataset, body.name, body.png, body.part)
+def put_mask(asked: DatasetDep, body: Mask) -> ChangesRecord:
+    with asked as dataset:
+        return record_mask(dataset, body.name, body.png, body.part)

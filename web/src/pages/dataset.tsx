@@ -1,0 +1,392 @@
+// A dataset: all its pictures, its tags, and what is done to them.
+import { useEffect, useMemo, useState } from "preact/hooks";
+import { Button } from "../components/button";
+import { ChangesPreview, countsText } from "../components/changes_preview";
+import { Chooser } from "../components/chooser";
+import { Dialog } from "../components/dialog";
+import { say } from "../components/notices";
+import { Failed, Problems } from "../components/problems";
+import { Tabs } from "../components/tabs";
+import { baseName, quantity } from "../format";
+import { useKeys } from "../keys";
+import { alter, go, query, to } from "../router";
+import { remember, remembered } from "../session";
+import { CaptionEditor } from "./dataset_caption";
+import { EditPanel, imageOf, usePreview } from "./dataset_edit";
+import { FilterBox, TagList } from "./dataset_filter";
+import { FindingsPanel } from "./dataset_findings";
+import { DatasetGrid } from "./dataset_grid";
+import { LargeView } from "./dataset_large";
+import { DatasetStore } from "./dataset_store";
+import { TaggerPanel } from "./dataset_tagger";
+
+export function DatasetPage() {
+  const path = query.value.get("path") || query.value.get("project");
+  return path ? <Dataset key={path} path={path} /> : <NoDataset />;
+}
+
+function NoDataset() {
+  const [choosing, setChoosing] = useState(false);
+  return (
+    <main id="content">
+      <div class="empty">
+        <h1>No dataset is open</h1>
+        <p>A dataset is a folder of pictures with their captions. It is worked on where it lies.</p>
+        <Button kind="primary" icon="folder" onClick={() => setChoosing(true)}>
+          Open a folder…
+        </Button>
+      </div>
+      {choosing && (
+        <Chooser
+          title="Open a folder of pictures"
+          kinds={["folder"]}
+          onClose={() => setChoosing(false)}
+          onChoose={(path) => go(to("/dataset", { path }))}
+        />
+      )}
+    </main>
+  );
+}
+
+const PANELS = ["Caption", "Edit", "Tagger", "Findings"] as const;
+type Panel = (typeof PANELS)[number];
+const SIZES = [96, 128, 160, 208, 264];
+
+function Dataset({ path }: { path: string }) {
+  const store = useMemo(() => {
+    const made = new DatasetStore(path);
+    made.where.value = query.value.get("where") ?? "";
+    return made;
+  }, [path]);
+  const [size, setSize] = useState(Number(remembered("thumbnail")) || 128);
+  const [deleting, setDeleting] = useState<string[] | null>(null);
+  const asked = query.value.get("panel");
+  const panel: Panel = PANELS.find((each) => each === asked) ?? "Caption";
+  const open = query.value.get("image") ?? "";
+  const where = query.value.get("where") ?? "";
+
+  useEffect(() => store.follow(), [store]);
+  const ready = store.listing.value !== null;
+  useEffect(() => void (ready && where !== store.appliedWhere && store.filter(where)), [where, ready]);
+  useEffect(() => void (open && (store.current.value = open)), [open]);
+
+  const filter = (next: string) => {
+    store.subset.value = null;
+    alter({ where: next });
+  };
+  const show = (name: string | null) => {
+    if (name) store.current.value = name;
+    alter({ image: name }, { replace: !!open && !!name });
+  };
+  const move = (step: number) => {
+    const shown = store.shown.value;
+    const at = shown.indexOf(store.places.value.get(open) ?? -1);
+    const next = store.names.value[shown[Math.min(shown.length - 1, Math.max(0, at + step))] ?? -1];
+    if (next && next !== open) {
+      store.select([next]);
+      show(next);
+    }
+  };
+
+  useKeys([
+    {
+      keys: "Arrows",
+      does: "Grid: go to another picture; with Shift choose up to it, with Ctrl only go",
+      run: nothing,
+    },
+    { keys: "Space", does: "Grid: choose the picture too, or not", run: nothing },
+    {
+      keys: "Ctrl+a",
+      does: "Choose all that are shown",
+      run: () => store.select(store.shown.value.map((at) => store.names.value[at]!)),
+    },
+    { keys: "Enter", does: "Show the picture large", run: () => store.current.value && show(store.current.value) },
+    { keys: "Ctrl+z", does: "Undo the last change of the dataset", run: () => void store.turn("undo") },
+    { keys: "Ctrl+y", does: "Do it again", run: () => void store.turn("redo") },
+    {
+      keys: "Delete",
+      does: "Put what is chosen into the trash…",
+      run: () => store.chosen.value.length && setDeleting(store.chosen.value),
+    },
+    { keys: "-", does: "Smaller thumbnails", run: () => resize(-1) },
+    { keys: "+", does: "Larger thumbnails", run: () => resize(1) },
+    ...PANELS.map((each, number) => ({
+      keys: `Alt+${number + 1}`,
+      does: `Panel: ${each}`,
+      run: () => alter({ panel: each }),
+    })),
+  ]);
+
+  function resize(step: number) {
+    const next = SIZES[Math.min(SIZES.length - 1, Math.max(0, SIZES.indexOf(size) + step))] ?? 128;
+    setSize(next);
+    remember("thumbnail", String(next));
+  }
+
+  const listing = store.listing.value;
+  if (!listing)
+    return (
+      <main id="content">
+        {store.error.value !== undefined ? (
+          <Failed error={store.error.value} />
+        ) : (
+          <p class="soft">Reading the folder…</p>
+        )}
+      </main>
+    );
+  const history = store.history.value;
+  const subset = store.subset.value;
+  const total = listing.names.length;
+  return (
+    <main id="content" class="fills dataset">
+      <h1 class="unseen">Dataset {baseName(listing.folder)}</h1>
+      <aside class="dataset-tags">
+        <TagList store={store} onFilter={filter} />
+      </aside>
+      <div class="dataset-middle">
+        <div class="row toolbar" role="toolbar" aria-label="What is shown, and undo">
+          <FilterBox store={store} onFilter={filter} />
+          {subset && (
+            <Button aria-pressed="true" icon="close" onClick={() => (store.subset.value = null)}>
+              {subset.title} ({subset.names.length})
+            </Button>
+          )}
+          <span class="number soft counts" role="status">
+            {store.shown.value.length === total
+              ? quantity(total, "picture")
+              : `${store.shown.value.length} of ${total}`}
+            {store.selected.value.size > 1 && `, ${store.selected.value.size} chosen`}
+          </span>
+          <Button
+            icon="undo"
+            kind="quiet"
+            label={history?.undo ? `Undo: ${history.undo.command}` : "Nothing to undo"}
+            disabled={!history?.undo}
+            onClick={() => store.turn("undo")}
+          />
+          <Button
+            icon="redo"
+            kind="quiet"
+            label={history?.redo ? `Redo: ${history.redo.command}` : "Nothing to redo"}
+            disabled={!history?.redo}
+            onClick={() => store.turn("redo")}
+          />
+          <Button
+            icon="trash"
+            kind="quiet"
+            label="Into the trash…"
+            disabled={!store.chosen.value.length}
+            onClick={() => setDeleting(store.chosen.value)}
+          />
+          <label class="row">
+            <span class="unseen">Size of thumbnails</span>
+            <input
+              type="range"
+              min={0}
+              max={SIZES.length - 1}
+              value={Math.max(0, SIZES.indexOf(size))}
+              onInput={(event) => {
+                const next = SIZES[Number(event.currentTarget.value)]!;
+                setSize(next);
+                remember("thumbnail", String(next));
+              }}
+            />
+          </label>
+          <a class="button" href={to("/sort", { path, where, project: query.value.get("project") })}>
+            Sort…
+          </a>
+        </div>
+        {store.error.value !== undefined && <Failed error={store.error.value} />}
+        <Problems problems={listing.problems} warning />
+        {open && store.places.value.has(open) ? (
+          <LargeView store={store} name={open} onMove={move} onClose={() => show(null)} />
+        ) : total === 0 ? (
+          <div class="empty">
+            <p>There is no picture in {listing.folder}.</p>
+            <p>Put pictures into it, or drop them on the Home page; they appear here by themselves.</p>
+          </div>
+        ) : store.shown.value.length === 0 ? (
+          <div class="empty">
+            <p>The filter takes no picture.</p>
+            <Button onClick={() => filter("")}>Show all</Button>
+          </div>
+        ) : (
+          <DatasetGrid store={store} size={size} onOpen={show} />
+        )}
+      </div>
+      <aside class="dataset-side" aria-label="Caption, edits, tagger, findings">
+        <Tabs
+          names={PANELS}
+          chosen={panel}
+          onChoose={(name) => alter({ panel: name })}
+          label="Panels"
+          controls="panel"
+        />
+        <div id="panel" role="tabpanel" aria-label={panel} class="side-panel">
+          {panel === "Caption" && <CaptionPanel store={store} open={open} onOpen={show} />}
+          {panel === "Edit" && <EditPanel store={store} />}
+          {panel === "Tagger" && <TaggerPanel store={store} />}
+          {panel === "Findings" && <FindingsPanel store={store} onOpen={show} />}
+        </div>
+        <QuickTags store={store} />
+      </aside>
+      {deleting && <Deleting store={store} names={deleting} onClose={() => setDeleting(null)} />}
+    </main>
+  );
+}
+
+const nothing = () => {};
+
+function CaptionPanel({ store, open, onOpen }: { store: DatasetStore; open: string; onOpen: (name: string) => void }) {
+  const selected = store.selected.value;
+  const name = store.places.value.has(store.current.value) ? store.current.value : "";
+  if (!open && selected.size > 1)
+    return (
+      <div class="panel-body">
+        <p>{quantity(selected.size, "picture")} chosen.</p>
+        <CommonTags store={store} />
+      </div>
+    );
+  if (!name)
+    return (
+      <p class="empty">
+        Choose a picture to see its caption. Enter shows it large; with Ctrl, Shift or by drawing a frame you choose
+        several.
+      </p>
+    );
+  return (
+    <div class="panel-body">
+      {!open && (
+        <div class="row">
+          <h2 class="cut" title={name}>
+            {baseName(name)}
+          </h2>
+          <Button class="push" kind="quiet" onClick={() => onOpen(name)}>
+            Large
+          </Button>
+        </div>
+      )}
+      <CaptionEditor store={store} name={name} />
+    </div>
+  );
+}
+
+/** The tags of several pictures, with how many of these have each; a click gives it to all, or takes it away. */
+function CommonTags({ store }: { store: DatasetStore }) {
+  const listing = store.listing.value!;
+  const chosen = store.chosen.value;
+  const counts = new Map<number, number>();
+  for (const name of chosen)
+    for (const tag of new Set(listing.tags[store.places.value.get(name)!])) counts.set(tag, (counts.get(tag) ?? 0) + 1);
+  const tags = [...counts].sort((a, b) => b[1] - a[1] || a[0] - b[0]).slice(0, 200);
+  return (
+    <>
+      <p class="soft small">A click gives the tag to all of them; where all have it, takes it away.</p>
+      <ul class="chips">
+        {tags.map(([tag, count]) => {
+          const name = listing.tag_names[tag]!;
+          return (
+            <li key={name}>
+              <button
+                type="button"
+                class={count === chosen.length ? "chip-button all" : "chip-button"}
+                aria-pressed={count === chosen.length}
+                onClick={() => store.toggleTag(name)}
+              >
+                {name} {count < chosen.length && <span class="soft number">{count}</span>}
+              </button>
+            </li>
+          );
+        })}
+      </ul>
+    </>
+  );
+}
+
+const NINE = [1, 2, 3, 4, 5, 6, 7, 8, 9];
+
+/** Tags on the keys 1 to 9, for what is chosen. */
+function QuickTags({ store }: { store: DatasetStore }) {
+  const key = `quick.${store.listing.value?.folder ?? ""}`;
+  const [tags, setTags] = useState<string[]>(() => remembered(key).split("\n"));
+  const [editing, setEditing] = useState(false);
+  const change = (number: number, value: string) => {
+    const next = NINE.map((each) => (each === number ? value.replaceAll("\n", " ") : (tags[each - 1] ?? "")));
+    setTags(next);
+    remember(key, next.join("\n"));
+  };
+  useKeys(
+    NINE.map((number) => ({
+      keys: String(number),
+      does: `Quick tag ${number}${tags[number - 1] ? `: ${tags[number - 1]}` : ""}`,
+      run: () => void store.toggleTag(tags[number - 1]?.trim() ?? ""),
+    })),
+  );
+  return (
+    <section class="quick-tags" aria-label="Quick tags">
+      <div class="row">
+        <h2>Quick tags</h2>
+        <Button class="push" kind="quiet" aria-pressed={editing} onClick={() => setEditing(!editing)}>
+          {editing ? "Done" : "Change"}
+        </Button>
+      </div>
+      <ol>
+        {NINE.map((number) =>
+          editing ? (
+            <li key={number}>
+              <kbd>{number}</kbd>
+              <input
+                class="input"
+                aria-label={`Tag on key ${number}`}
+                value={tags[number - 1] ?? ""}
+                onInput={(event) => change(number, event.currentTarget.value)}
+              />
+            </li>
+          ) : tags[number - 1] ? (
+            <li key={number}>
+              <button type="button" class="chip-button" onClick={() => store.toggleTag(tags[number - 1]!)}>
+                <kbd>{number}</kbd> {tags[number - 1]}
+              </button>
+            </li>
+          ) : null,
+        )}
+      </ol>
+      {!editing && !tags.some((tag) => tag) && (
+        <p class="soft small">Put tags on the keys 1 to 9; a key then gives one to what is chosen, or takes it away.</p>
+      )}
+    </section>
+  );
+}
+
+function Deleting({ store, names, onClose }: { store: DatasetStore; names: string[]; onClose: () => void }) {
+  const preview = usePreview(store, { names }, (part, signal) =>
+    store.edit({ delete: true, images: names, ...part }, signal),
+  );
+  async function remove() {
+    const done = await store.edit({ delete: true, images: names, apply: true, limit: 0 });
+    say(`In the trash: ${countsText(done)}`, store.takeBack(done.entry));
+    store.select([]);
+    onClose();
+    await store.reload();
+  }
+  return (
+    <Dialog
+      title={`${quantity(names.length, "picture")} into the trash`}
+      onClose={onClose}
+      footer={
+        <>
+          <span class="soft">Undo brings them back.</span>
+          <Button onClick={onClose}>Keep them</Button>
+          <Button kind="danger" disabled={!preview.changes?.total} onClick={remove}>
+            Put them into the trash
+          </Button>
+        </>
+      }
+    >
+      {preview.error !== undefined && <Failed error={preview.error} />}
+      {preview.changes && (
+        <ChangesPreview changes={preview.changes} rows={preview.rows} imageOf={imageOf(store)} onMore={preview.more} />
+      )}
+    </Dialog>
+  );
+}

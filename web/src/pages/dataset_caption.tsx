@@ -1,0 +1,346 @@
+// One picture's caption: its tags as chips, or as text, and how many tokens it takes.
+import { useEffect, useRef, useState } from "preact/hooks";
+import { ApiError, post, problemsOf, type Schemas } from "../api/client";
+import { Button } from "../components/button";
+import { Combobox } from "../components/combobox";
+import { say, sayProblems } from "../components/notices";
+import { Failed } from "../components/problems";
+import { baseName } from "../format";
+import { remember, remembered } from "../session";
+import { completeTag } from "./dataset_edit";
+import type { Caption, DatasetStore } from "./dataset_store";
+
+type Tokens = Schemas["TokensRecord"];
+
+export function CaptionEditor({ store, name }: { store: DatasetStore; name: string }) {
+  const [caption, setCaption] = useState<Caption | null>(null);
+  const [error, setError] = useState<unknown>();
+  const [asText, setAsText] = useState(remembered("caption-as-text") === "yes");
+  const changes = store.changes.value;
+  const writing = useRef(0);
+
+  useEffect(() => {
+    if (writing.current) return;
+    const controller = new AbortController();
+    store.caption(name, controller.signal).then(
+      (found) => (setCaption(found), setError(undefined)),
+      (failed: unknown) => !controller.signal.aborted && setError(failed),
+    );
+    return () => controller.abort();
+  }, [name, changes]);
+
+  async function write(text: string) {
+    if (!caption || text === caption.text) return;
+    const former = caption.text;
+    // At once, so that the next key works on it.
+    setCaption({ ...caption, text, tags: tagsOf(text) });
+    writing.current++;
+    try {
+      setCaption(await store.writeCaption(name, former, text));
+    } catch (failed) {
+      if (failed instanceof ApiError && failed.status === 409)
+        say("Somebody else changed this caption; theirs is shown.");
+      else sayProblems(problemsOf(failed));
+      setCaption(await store.caption(name));
+    } finally {
+      writing.current--;
+    }
+  }
+
+  if (error !== undefined) return <Failed error={error} />;
+  if (!caption || caption.name !== name) return <div class="caption-editor" aria-busy="true" />;
+  const lines = caption.text.split("\n").filter((line) => line.trim()).length;
+  // Chips are of one line of tags.
+  const text = asText || lines > 1 || !caption.is_text;
+  return (
+    <div class="caption-editor">
+      <div class="row">
+        <h2>Caption</h2>
+        <span class="soft small cut" title={caption.file}>
+          {caption.exists ? baseName(caption.file) : "no file yet"}
+        </span>
+        <Button
+          class="push"
+          kind="quiet"
+          aria-pressed={text}
+          disabled={lines > 1 || !caption.is_text}
+          onClick={() => (setAsText(!asText), remember("caption-as-text", asText ? "" : "yes"))}
+        >
+          As text
+        </Button>
+      </div>
+      {!caption.is_text && <p class="lacks">The file is not text, and is left alone.</p>}
+      {caption.images.length > 0 && <p class="soft small">Also the caption of {caption.images.join(", ")}.</p>}
+      <TokenCounter tokens={caption.tokens} />
+      {text ? (
+        <CaptionText caption={caption} onWrite={write} />
+      ) : (
+        <Chips store={store} caption={caption} onWrite={(tags) => write(tags.join(", "))} />
+      )}
+    </div>
+  );
+}
+
+const tagsOf = (text: string): string[] => text.split(",").flatMap((tag) => tag.trim() || []);
+
+function CaptionText({ caption, onWrite }: { caption: Caption; onWrite: (text: string) => void }) {
+  const [text, setText] = useState(caption.text);
+  useEffect(() => setText(caption.text), [caption.text]);
+  return (
+    <>
+      <textarea
+        class="input caption-text"
+        aria-label={`Caption of ${caption.name}`}
+        readOnly={!caption.is_text}
+        rows={6}
+        value={text}
+        onInput={(event) => setText(event.currentTarget.value)}
+        onBlur={() => onWrite(text)}
+        onKeyDown={(event) => {
+          if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) onWrite(text);
+          if (event.key === "Escape") {
+            event.stopPropagation();
+            setText(caption.text);
+          }
+        }}
+      />
+      {text !== caption.text && <LiveTokens text={text} />}
+    </>
+  );
+}
+
+function LiveTokens({ text }: { text: string }) {
+  const [tokens, setTokens] = useState<Tokens | null>(null);
+  useEffect(() => {
+    const controller = new AbortController();
+    const timer = setTimeout(
+      () => post("/api/dataset/tokens", { body: { text }, signal: controller.signal }).then(setTokens, () => {}),
+      150,
+    );
+    return () => (clearTimeout(timer), controller.abort());
+  }, [text]);
+  return (
+    <p class="soft small">{tokens ? `${tokens.tokens} tokens as written; ` : ""}Ctrl+Enter writes, Escape drops it</p>
+  );
+}
+
+interface ChipsProps {
+  store: DatasetStore;
+  caption: Caption;
+  onWrite: (tags: string[]) => void;
+}
+
+function Chips({ store, caption, onWrite }: ChipsProps) {
+  const tags = caption.tags;
+  const [focus, setFocus] = useState(0);
+  const [editing, setEditing] = useState<number | null>(null);
+  const [text, setText] = useState("");
+  const [dragged, setDragged] = useState<number | null>(null);
+  const [over, setOver] = useState<number | null>(null);
+  const list = useRef<HTMLUListElement>(null);
+  const input = useRef<HTMLInputElement>(null);
+  const wants = useRef(false);
+  useEffect(() => (setEditing(null), setText(""), setFocus(0)), [caption.name]);
+  useEffect(() => {
+    if (!wants.current) return;
+    wants.current = false;
+    list.current?.querySelector<HTMLElement>(`[data-chip="${focus}"]`)?.focus();
+  });
+
+  const goTo = (at: number) => {
+    wants.current = true;
+    setFocus(Math.min(Math.max(0, at), Math.max(0, tags.length - 1)));
+  };
+  function move(from: number, to: number) {
+    if (to < 0 || to >= tags.length || from === to) return;
+    const next = [...tags];
+    next.splice(to, 0, ...next.splice(from, 1));
+    onWrite(next);
+    goTo(to);
+  }
+  function removeAt(at: number) {
+    onWrite(tags.filter((_, number) => number !== at));
+    if (tags.length > 1) goTo(Math.min(at, tags.length - 2));
+    else input.current?.focus();
+  }
+  function key(event: KeyboardEvent, at: number) {
+    const step = { ArrowLeft: -1, ArrowUp: -1, ArrowRight: 1, ArrowDown: 1 }[event.key];
+    if (step) {
+      event.preventDefault();
+      if (event.altKey) move(at, at + step);
+      else if (at + step >= tags.length) input.current?.focus();
+      else goTo(at + step);
+    } else if (event.key === "Delete" || event.key === "Backspace") {
+      event.preventDefault();
+      removeAt(at);
+    } else if (event.key === "Enter" || event.key === "F2") {
+      event.preventDefault();
+      setEditing(at);
+    } else if (event.key === "Home" || event.key === "End") {
+      event.preventDefault();
+      goTo(event.key === "Home" ? 0 : tags.length - 1);
+    }
+  }
+  function add(value: string) {
+    const present = new Set(tags);
+    const more = tagsOf(value).filter((tag) => !present.has(tag));
+    setText("");
+    if (more.length) onWrite([...tags, ...more]);
+  }
+
+  const after = caption.tokens.after_tags;
+  return (
+    <>
+      <Combobox
+        value={text}
+        label="Add tags"
+        placeholder="Add a tag"
+        complete={(value, _, signal) => completeTag(store, value, signal)}
+        onInput={setText}
+        onEnter={add}
+        takesWhole
+        onKey={(event) => {
+          if ((event.key === "Backspace" || event.key === "ArrowLeft") && !text && tags.length) {
+            goTo(tags.length - 1);
+            return true;
+          }
+          if (event.key === "," && text.trim()) {
+            add(text);
+            return true;
+          }
+          return false;
+        }}
+        inputRef={input}
+      />
+      <ul
+        ref={list}
+        class="chips"
+        aria-label={`Tags of ${caption.name}; Alt and the arrows move one, Delete takes it away, Enter changes it`}
+      >
+        {tags.map((tag, at) => {
+          const before = at ? (after[at - 1] ?? 0) : 0;
+          const limit = caption.tokens.limits!.find((each) => before <= each && (after[at] ?? 0) > each);
+          return (
+            <>
+              {limit !== undefined && (
+                <li class="limit" aria-label={`${limit} tokens`}>
+                  {limit}
+                </li>
+              )}
+              <li
+                key={`${at} ${tag}`}
+                class={`chip-place ${over === at && dragged !== null ? (dragged < at ? "drop-after" : "drop-before") : ""}`}
+                draggable={editing !== at}
+                onDragStart={(event) => {
+                  setDragged(at);
+                  event.dataTransfer?.setData("text/plain", tag);
+                }}
+                onDragOver={(event) => {
+                  if (dragged === null) return;
+                  event.preventDefault();
+                  setOver(at);
+                }}
+                onDragEnd={() => (setDragged(null), setOver(null))}
+                onDrop={(event) => {
+                  event.preventDefault();
+                  if (dragged !== null) move(dragged, at);
+                  setDragged(null);
+                  setOver(null);
+                }}
+              >
+                {editing === at ? (
+                  <ChipField
+                    store={store}
+                    tag={tag}
+                    onDone={(value) => {
+                      setEditing(null);
+                      goTo(at);
+                      if (value !== null && value !== tag)
+                        onWrite(tags.flatMap((each, number) => (number === at ? tagsOf(value) : [each])));
+                    }}
+                  />
+                ) : (
+                  <span class="chip">
+                    <button
+                      type="button"
+                      data-chip={at}
+                      tabIndex={at === focus ? 0 : -1}
+                      onFocus={() => setFocus(at)}
+                      onKeyDown={(event) => key(event, at)}
+                      onDblClick={() => setEditing(at)}
+                    >
+                      {tag}
+                    </button>
+                    <button
+                      type="button"
+                      class="off"
+                      tabIndex={-1}
+                      aria-label={`Without ${tag}`}
+                      onClick={() => removeAt(at)}
+                    >
+                      ×
+                    </button>
+                  </span>
+                )}
+              </li>
+            </>
+          );
+        })}
+      </ul>
+    </>
+  );
+}
+
+function ChipField(props: { store: DatasetStore; tag: string; onDone: (value: string | null) => void }) {
+  const [value, setValue] = useState(props.tag);
+  const input = useRef<HTMLInputElement>(null);
+  const done = useRef(false);
+  useEffect(() => (input.current?.focus(), input.current?.select()), []);
+  const finish = (result: string | null) => {
+    if (done.current) return;
+    done.current = true;
+    props.onDone(result);
+  };
+  return (
+    <Combobox
+      class="chip-field"
+      value={value}
+      label={`Change ${props.tag}`}
+      complete={(text, _, signal) => completeTag(props.store, text, signal)}
+      onInput={setValue}
+      onEnter={(text) => finish(text)}
+      takesWhole
+      onEscape={() => finish(null)}
+      onBlur={() => finish(value)}
+      inputRef={input}
+    />
+  );
+}
+
+function TokenCounter({ tokens }: { tokens: Tokens }) {
+  const limits = tokens.limits!;
+  const end = Math.max(limits.find((limit) => tokens.tokens <= limit) ?? tokens.tokens, limits[0]!);
+  const beyond = tokens.tokens > limits[0]!;
+  return (
+    <div class="token-counter">
+      <div class="bar-of-tokens" aria-hidden="true">
+        <span class={beyond ? "used beyond" : "used"} style={{ width: `${(100 * tokens.tokens) / end}%` }} />
+        {limits
+          .filter((limit) => limit <= end)
+          .map((limit) => (
+            <span key={limit} class="mark-of-tokens" style={{ left: `${(100 * limit) / end}%` }} />
+          ))}
+      </div>
+      <p class="small">
+        <span class="number">{tokens.tokens}</span> of{" "}
+        <span class="number">{limits.find((limit) => tokens.tokens <= limit) ?? limits.at(-1)}</span> tokens
+        {beyond && (
+          <span class="lacks">
+            {" "}
+            – past {limits.filter((limit) => tokens.tokens > limit).at(-1)}, which is cut off where training reads fewer
+          </span>
+        )}
+      </p>
+    </div>
+  );
+}

@@ -1,0 +1,354 @@
+// All pictures of a dataset, of which only those in sight are on the page.
+import { useComputed, useSignal, useSignalEffect } from "@preact/signals";
+import { Component } from "preact";
+import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
+import { baseName } from "../format";
+import { imageAddress } from "../api/client";
+import { CROPPED, type DatasetStore, MASKED, NO_CAPTION } from "./dataset_store";
+
+interface Props {
+  store: DatasetStore;
+  /** px of a picture's longer side. */
+  size: number;
+  onOpen: (name: string) => void;
+}
+
+const GAP = 8;
+const WORDS = 20; // px of the line below a picture
+/** ms of rest after which pictures are asked for: who scrolls past ten thousand asks for none of them. */
+const REST = 60;
+const OVERSCAN = 1;
+/** px that a pointer moves before it draws a band. */
+const DRAG = 5;
+
+/** Addresses of thumbnails that the browser has. */
+const there = new Set<string>();
+
+interface Band {
+  x0: number;
+  y0: number;
+  x1: number;
+  y1: number;
+}
+
+export function DatasetGrid({ store, size, onOpen }: Props) {
+  const box = useRef<HTMLDivElement>(null);
+  const view = useSignal({ width: 0, height: 0 });
+  const firstRow = useSignal(0);
+  const resting = useSignal(true);
+  const band = useSignal<Band | null>(null);
+  const anchor = useRef("");
+
+  const cell = size + 2;
+  const height = size + WORDS + 2;
+  const columns = Math.max(1, Math.floor((view.value.width - GAP) / (cell + GAP)));
+  const shown = store.shown.value;
+  const rows = Math.ceil(shown.length / columns);
+  const step = height + GAP;
+  const pixels = size * devicePixelRatio <= 192 ? 192 : 384;
+
+  useLayoutEffect(() => {
+    const element = box.current!;
+    const watch = new ResizeObserver(() => {
+      view.value = { width: element.clientWidth, height: element.clientHeight };
+    });
+    watch.observe(element);
+    return () => watch.disconnect();
+  }, []);
+
+  useEffect(() => {
+    const element = box.current!;
+    let frame = 0;
+    let timer = 0;
+    const scrolled = () => {
+      resting.value = false;
+      clearTimeout(timer);
+      timer = setTimeout(() => (resting.value = true), REST);
+      frame ||= requestAnimationFrame(() => {
+        frame = 0;
+        firstRow.value = Math.max(0, Math.floor(element.scrollTop / step) - OVERSCAN);
+      });
+    };
+    element.addEventListener("scroll", scrolled, { passive: true });
+    scrolled();
+    return () => (element.removeEventListener("scroll", scrolled), clearTimeout(timer), cancelAnimationFrame(frame));
+  }, [step]);
+
+  // Where the shown become fewer, the browser scrolls up by itself; where they are others, one begins above.
+  const where = useComputed(() => `${store.where.value}\n${store.subset.value?.title ?? ""}`);
+  useSignalEffect(() => {
+    where.value;
+    box.current?.scrollTo(0, 0);
+  });
+
+  const nameAt = (index: number): string => store.names.value[shown[index] ?? -1] ?? "";
+  const indexOf = (name: string): number => {
+    const place = store.places.value.get(name);
+    return place === undefined ? -1 : shown.indexOf(place);
+  };
+
+  function reveal(index: number) {
+    const element = box.current!;
+    const top = Math.floor(index / columns) * step;
+    if (top < element.scrollTop) element.scrollTop = top;
+    const below = top + step + GAP - element.clientHeight;
+    if (below > element.scrollTop) element.scrollTop = below;
+  }
+
+  function range(from: number, to: number): string[] {
+    const [low, high] = from < to ? [from, to] : [to, from];
+    const names: string[] = [];
+    for (let index = Math.max(0, low); index <= high; index++) names.push(nameAt(index));
+    return names;
+  }
+
+  function go(index: number, event: KeyboardEvent | MouseEvent) {
+    const next = Math.min(shown.length - 1, Math.max(0, index));
+    const name = nameAt(next);
+    if (!name) return;
+    store.current.value = name;
+    if (event.shiftKey) {
+      store.select(range(Math.max(0, indexOf(anchor.current)), next));
+    } else if (!(event.ctrlKey || event.metaKey)) {
+      anchor.current = name;
+      store.select([name]);
+    }
+    reveal(next);
+  }
+
+  function key(event: KeyboardEvent) {
+    const index = Math.max(0, indexOf(store.current.value));
+    const perPage = Math.max(1, Math.floor(view.value.height / step)) * columns;
+    const moves: Record<string, number> = {
+      ArrowLeft: index - 1,
+      ArrowRight: index + 1,
+      ArrowUp: index - columns >= 0 ? index - columns : index,
+      ArrowDown: index + columns < shown.length ? index + columns : index,
+      Home: 0,
+      End: shown.length - 1,
+      PageUp: index - perPage,
+      PageDown: index + perPage,
+    };
+    const target = moves[event.key];
+    if (target !== undefined && !event.altKey) {
+      event.preventDefault();
+      go(indexOf(store.current.value) < 0 ? 0 : target, event);
+    } else if (event.key === " ") {
+      event.preventDefault();
+      anchor.current = store.current.value;
+      store.toggle(store.current.value);
+    } else if (event.key === "a" && (event.ctrlKey || event.metaKey)) {
+      event.preventDefault();
+      store.select(shown.map((place) => store.names.value[place]!));
+    } else if (event.key === "Escape" && store.selected.value.size) {
+      event.preventDefault();
+      store.select([]);
+    } else if (event.key === "Enter" && store.current.value) {
+      event.preventDefault();
+      onOpen(store.current.value);
+    }
+  }
+
+  /** The shown picture at a point of the whole grid, -1 between them. */
+  function at(x: number, y: number): number {
+    const column = Math.floor((x - GAP) / (cell + GAP));
+    const row = Math.floor((y - GAP) / step);
+    const isInside = column >= 0 && column < columns && (x - GAP) % (cell + GAP) < cell && (y - GAP) % step < height;
+    const index = row * columns + column;
+    return isInside && index >= 0 && index < shown.length ? index : -1;
+  }
+
+  function press(event: PointerEvent) {
+    const element = box.current!;
+    // Not the scroll bar.
+    if (event.button !== 0 || event.offsetX > element.clientWidth) return;
+    const bounds = element.getBoundingClientRect();
+    const point = (e: PointerEvent) => ({
+      x: e.clientX - bounds.left + element.scrollLeft,
+      y: e.clientY - bounds.top + element.scrollTop,
+    });
+    const start = point(event);
+    const index = at(start.x, start.y);
+    const adds = event.ctrlKey || event.metaKey;
+    const before = adds ? store.selected.value : new Set<string>();
+    let last = event;
+    let frame = 0;
+    const draw = () => {
+      frame = 0;
+      const now = point(last);
+      const next = { x0: start.x, y0: start.y, x1: now.x, y1: now.y };
+      if (!band.value && Math.hypot(now.x - start.x, now.y - start.y) < DRAG) return;
+      band.value = next;
+      store.select([...before, ...within(next)]);
+      // At the edge it goes on by itself.
+      const beyond = last.clientY > bounds.bottom - 8 ? 1 : last.clientY < bounds.top + 8 ? -1 : 0;
+      if (beyond) {
+        element.scrollTop += beyond * 24;
+        frame = requestAnimationFrame(draw);
+      }
+    };
+    const move = (e: PointerEvent) => {
+      last = e;
+      frame ||= requestAnimationFrame(draw);
+    };
+    const release = () => {
+      removeEventListener("pointermove", move);
+      removeEventListener("pointerup", release);
+      removeEventListener("pointercancel", release);
+      cancelAnimationFrame(frame);
+      const wasBand = band.value !== null;
+      band.value = null;
+      if (wasBand) return;
+      if (index < 0) return store.select(adds ? before : []);
+      const name = nameAt(index);
+      if (adds) {
+        store.current.value = name;
+        anchor.current = name;
+        store.toggle(name);
+      } else go(index, event);
+    };
+    addEventListener("pointermove", move);
+    addEventListener("pointerup", release);
+    addEventListener("pointercancel", release);
+  }
+
+  function within({ x0, y0, x1, y1 }: Band): string[] {
+    const [left, right] = x0 < x1 ? [x0, x1] : [x1, x0];
+    const [top, bottom] = y0 < y1 ? [y0, y1] : [y1, y0];
+    const names: string[] = [];
+    const low = Math.max(0, Math.floor((top - GAP) / step));
+    const high = Math.min(rows - 1, Math.floor((bottom - GAP) / step));
+    for (let row = low; row <= high; row++) {
+      if (GAP + row * step + height < top) continue;
+      for (let column = 0; column < columns; column++) {
+        const x = GAP + column * (cell + GAP);
+        const name = x <= right && x + cell >= left ? nameAt(row * columns + column) : "";
+        if (name) names.push(name);
+      }
+    }
+    return names;
+  }
+
+  const visible = Math.ceil(view.value.height / step) + 2 * OVERSCAN + 1;
+  const first = Math.min(firstRow.value, Math.max(0, rows - visible));
+  const listing = store.listing.value!;
+  const selected = store.selected.value;
+  const current = store.current.value;
+  const some: preact.JSX.Element[] = [];
+  for (let row = first; row < Math.min(rows, first + visible); row++) {
+    const cells: preact.JSX.Element[] = [];
+    for (let column = 0; column < columns; column++) {
+      const index = row * columns + column;
+      const place = shown[index];
+      if (place === undefined) break;
+      const name = listing.names[place]!;
+      const address = imageAddress(store.imagePath(name), pixels, listing.versions[place]);
+      cells.push(
+        <Cell
+          key={column}
+          index={index}
+          left={GAP + column * (cell + GAP)}
+          name={name}
+          flags={listing.flags[place]!}
+          tags={listing.tags[place]!.length}
+          selected={selected.has(name)}
+          current={name === current}
+          size={size}
+          address={resting.value || there.has(address) ? address : ""}
+        />,
+      );
+    }
+    some.push(
+      // The same elements are filled anew while one scrolls.
+      <div key={row % visible} role="row" aria-rowindex={row + 1} style={{ top: `${GAP + row * step}px` }}>
+        {cells}
+      </div>,
+    );
+  }
+  const lines = band.value;
+  return (
+    <div
+      ref={box}
+      class="image-grid"
+      role="grid"
+      aria-label={`Pictures: ${shown.length}`}
+      aria-multiselectable="true"
+      aria-rowcount={rows}
+      aria-colcount={columns}
+      aria-activedescendant={indexOf(current) >= 0 ? `image-${indexOf(current)}` : undefined}
+      tabIndex={0}
+      onKeyDown={key}
+      onPointerDown={press}
+      onDblClick={() => store.current.value && onOpen(store.current.value)}
+    >
+      <div class="image-rows" role="presentation" style={{ height: `${rows * step + GAP}px` }}>
+        {some}
+        {lines && (
+          <div
+            class="band"
+            style={{
+              left: `${Math.min(lines.x0, lines.x1)}px`,
+              top: `${Math.min(lines.y0, lines.y1)}px`,
+              width: `${Math.abs(lines.x1 - lines.x0)}px`,
+              height: `${Math.abs(lines.y1 - lines.y0)}px`,
+            }}
+          />
+        )}
+      </div>
+    </div>
+  );
+}
+
+interface CellProps {
+  index: number;
+  left: number;
+  name: string;
+  flags: number;
+  tags: number;
+  selected: boolean;
+  current: boolean;
+  size: number;
+  address: string;
+}
+
+/** Drawn anew only where something of it is another: most of what one scrolls past stays. */
+class Cell extends Component<CellProps> {
+  override shouldComponentUpdate(next: CellProps): boolean {
+    return (Object.keys(next) as (keyof CellProps)[]).some((name) => next[name] !== this.props[name]);
+  }
+
+  override render({ index, left, name, flags, tags, selected, current, size, address }: CellProps) {
+    const marks = [
+      flags & NO_CAPTION ? "no caption" : `${tags}`,
+      flags & MASKED ? "mask" : "",
+      flags & CROPPED ? "crop" : "",
+    ].filter(Boolean);
+    return (
+      <div
+        id={`image-${index}`}
+        role="gridcell"
+        class={current ? "image-cell current" : "image-cell"}
+        aria-selected={selected}
+        aria-label={`${name}, ${flags & NO_CAPTION ? "no caption" : `${tags} tags`}${flags & MASKED ? ", mask" : ""}${flags & CROPPED ? ", crop" : ""}`}
+        style={{ left: `${left}px`, width: `${size + 2}px` }}
+      >
+        <div class="thumb" style={{ height: `${size}px` }}>
+          {address && (
+            <img
+              key={address}
+              src={address}
+              alt=""
+              decoding="async"
+              draggable={false}
+              onLoad={() => there.add(address)}
+            />
+          )}
+        </div>
+        <div class="image-words small">
+          <span class="cut">{baseName(name)}</span>
+          <span class={flags & NO_CAPTION ? "push lacks" : "push soft number"}>{marks.join(" · ")}</span>
+        </div>
+      </div>
+    );
+  }
+}

@@ -1,0 +1,249 @@
+// What the pages about a dataset know of it: its images, what is shown of them, what is chosen.
+import { batch, computed, signal } from "@preact/signals";
+import { get, post, put, type Schemas } from "../api/client";
+import { onChange } from "../api/changes";
+import { say, sayProblems } from "../components/notices";
+import { problemsOf } from "../api/client";
+
+export type Listing = Schemas["DatasetListing"];
+export type Changes = Schemas["ChangesRecord"];
+export type Caption = Schemas["CaptionRecord"];
+
+/** As lorasmith.jobs.curating.listing.FLAGS. */
+export const MASKED = 1;
+export const CROPPED = 2;
+export const NO_CAPTION = 4;
+export const SEVERAL_LINES = 8;
+
+/** Images that are shown by themselves, such as those of a finding. */
+export interface Subset {
+  title: string;
+  names: string[];
+}
+
+export class DatasetStore {
+  readonly listing = signal<Listing | null>(null);
+  readonly error = signal<unknown>(undefined);
+  /** The filter that was asked last, and why it could not be read. */
+  readonly where = signal("");
+  readonly whereError = signal<unknown>(undefined);
+  readonly subset = signal<Subset | null>(null);
+  /** Places of the images that the filter takes; null for all. */
+  private readonly taken = signal<{ images: number[]; counts: number[] } | null>(null);
+  readonly selected = signal<ReadonlySet<string>>(new Set());
+  /** The image that keys are about. */
+  readonly current = signal("");
+  readonly history = signal<Schemas["HistoryRecord"] | null>(null);
+  /** Rises when captions or files may have changed. */
+  readonly changes = signal(0);
+
+  readonly names = computed(() => this.listing.value?.names ?? []);
+  readonly places = computed(() => new Map(this.names.value.map((name, place) => [name, place])));
+
+  /** Places of the images that are shown, in their order. */
+  readonly shown = computed<number[]>(() => {
+    const count = this.names.value.length;
+    const taken = this.taken.value;
+    const all = taken ? taken.images.filter((place) => place < count) : [...Array(count).keys()];
+    const subset = this.subset.value;
+    if (!subset) return all;
+    const places = this.places.value;
+    const wanted = new Set(subset.names.map((name) => places.get(name)));
+    return all.filter((place) => wanted.has(place));
+  });
+
+  /** How many of those that the filter takes have each tag. */
+  readonly counts = computed<number[]>(() => {
+    const listing = this.listing.value;
+    if (!listing) return [];
+    if (this.subset.value) {
+      const counts = new Array<number>(listing.tag_names.length).fill(0);
+      for (const place of this.shown.value) for (const tag of new Set(listing.tags[place])) counts[tag]!++;
+      return counts;
+    }
+    return this.taken.value?.counts ?? listing.tag_counts;
+  });
+
+  /** Names of what is chosen, in the order of the images; else of the one that keys are about. */
+  readonly chosen = computed<string[]>(() => {
+    const selected = this.selected.value;
+    if (selected.size) return this.names.value.filter((name) => selected.has(name));
+    return this.places.value.has(this.current.value) ? [this.current.value] : [];
+  });
+
+  /** The filter that what is shown is of. */
+  readonly shownWhere = signal("");
+  /** The filter that was asked for last. */
+  appliedWhere = "";
+
+  private asking = false;
+  private again = false;
+  private filtering: AbortController | null = null;
+
+  constructor(readonly path: string) {}
+
+  /** Follows the dataset until what it returns is called. */
+  follow(): () => void {
+    void this.reload();
+    const end = onChange((topics) => {
+      const folder = this.listing.value?.folder;
+      if (topics.includes(`dataset:${folder}`)) void this.reload();
+    });
+    // What another program wrote into a file that is there is seen when one comes back.
+    const look = () => document.visibilityState === "visible" && void this.reload();
+    document.addEventListener("visibilitychange", look);
+    return () => (end(), document.removeEventListener("visibilitychange", look));
+  }
+
+  async reload(): Promise<void> {
+    if (this.asking) {
+      this.again = true;
+      return;
+    }
+    this.asking = true;
+    try {
+      do {
+        this.again = false;
+        await this.read();
+      } while (this.again);
+    } catch (error) {
+      this.error.value = error;
+    } finally {
+      this.asking = false;
+    }
+  }
+
+  private async read(): Promise<void> {
+    const version = this.listing.value?.version ?? "";
+    const answer = await get("/api/dataset/images", { query: { path: this.path, version } });
+    this.error.value = undefined;
+    if (answer.unchanged) return;
+    const where = this.shownWhere.value;
+    const filtered = where.trim() ? await this.ask(where).catch(() => null) : null;
+    batch(() => {
+      this.listing.value = answer;
+      this.taken.value = filtered;
+      const there = this.places.value;
+      const selected = [...this.selected.value].filter((name) => there.has(name));
+      if (selected.length !== this.selected.value.size) this.selected.value = new Set(selected);
+      this.changes.value++;
+    });
+    this.history.value = await get("/api/dataset/history", { query: { path: this.path } });
+  }
+
+  private ask(where: string, signal?: AbortSignal) {
+    return post("/api/dataset/filter", { query: { path: this.path }, body: { where }, signal });
+  }
+
+  /** Shows what a filter takes; what was shown stays while it cannot be read. */
+  async filter(where: string): Promise<void> {
+    this.filtering?.abort();
+    const asking = (this.filtering = new AbortController());
+    this.where.value = where;
+    this.appliedWhere = where;
+    if (!where.trim()) {
+      batch(() => {
+        this.taken.value = null;
+        this.shownWhere.value = "";
+        this.whereError.value = undefined;
+      });
+      return;
+    }
+    try {
+      const answer = await this.ask(where, asking.signal);
+      // Places are those of another listing.
+      if (this.listing.value && answer.version !== this.listing.value.version) void this.reload();
+      batch(() => {
+        this.taken.value = answer;
+        this.shownWhere.value = where;
+        this.whereError.value = undefined;
+      });
+    } catch (error) {
+      if (!asking.signal.aborted) this.whereError.value = error;
+    }
+  }
+
+  select(names: Iterable<string>): void {
+    this.selected.value = new Set(names);
+  }
+
+  toggle(name: string): void {
+    const selected = new Set(this.selected.value);
+    if (!selected.delete(name)) selected.add(name);
+    this.selected.value = selected;
+  }
+
+  /** Adds a tag to what is chosen, or takes it away where all have it. */
+  async toggleTag(tag: string): Promise<void> {
+    const images = this.chosen.value;
+    const listing = this.listing.value;
+    if (!images.length || !listing || !tag.trim()) return;
+    const number = listing.tag_names.indexOf(tag);
+    const all = images.every((name) => listing.tags[this.places.value.get(name)!]!.includes(number));
+    const operation = all && number >= 0 ? `remove=${tag}` : `add=${tag}`;
+    const done = await this.edit({ operations: [operation], images, create: true, apply: true, limit: 0 });
+    const count = Object.values(done.counts).reduce((sum, each) => sum + (each ?? 0), 0);
+    say(`${all && number >= 0 ? "−" : "+"} ${tag}: ${count} of ${images.length} changed`, this.takeBack(done.entry));
+    await this.reload();
+  }
+
+  async edit(body: NonNullable<Parameters<typeof post<"/api/dataset/edit">>[1]>["body"], signal?: AbortSignal) {
+    return await post("/api/dataset/edit", { query: { path: this.path }, body, signal });
+  }
+
+  async turn(what: "undo" | "redo", entry: number | null = null): Promise<void> {
+    try {
+      const done = await post(`/api/dataset/${what}`, { query: { path: this.path }, body: { entry } });
+      this.history.value = done;
+      const command = done.done?.[0]?.command ?? "";
+      say(what === "undo" ? `Taken back: ${command}` : `Done again: ${command}`);
+      if (done.conflicts?.length) sayProblems(done.conflicts);
+    } catch (error) {
+      sayProblems(problemsOf(error));
+    }
+    await this.reload();
+  }
+
+  /** A notice's button that takes a change back. */
+  takeBack(entry: number | null | undefined) {
+    return entry == null ? undefined : { label: "Undo", run: () => this.turn("undo", entry) };
+  }
+
+  async caption(name: string, signal?: AbortSignal): Promise<Caption> {
+    return await get("/api/dataset/caption", { query: { path: this.path, name }, signal });
+  }
+
+  async writeCaption(name: string, former: string, text: string): Promise<Caption> {
+    const written = await put("/api/dataset/caption", { query: { path: this.path }, body: { name, former, text } });
+    void this.reload();
+    return written;
+  }
+
+  imagePath(name: string): string {
+    const folder = this.listing.value?.folder ?? "";
+    return folder.includes("\\") ? `${folder}\\${name.replaceAll("/", "\\")}` : `${folder}/${name}`;
+  }
+
+  versionOf(name: string): string {
+    const place = this.places.value.get(name);
+    return place === undefined ? "" : (this.listing.value?.versions[place] ?? "");
+  }
+}
+
+/** A text as a filter's value, as lorasmith.curation.filter_language.words.written. */
+export function written(text: string): string {
+  if (text && !/[\s"'\\()*?]/.test(text)) return text;
+  return `"${text.replace(/([\\"*?])/g, "\\$1")}"`;
+}
+
+/** A filter with a term more, or without it where it has it; its opposite goes. */
+export function withTerm(where: string, term: string): string {
+  const isThere = (one: string) => ` ${where} `.includes(` ${one} `);
+  const without = (one: string) => ` ${where} `.replace(` ${one} `, " ").trim();
+  if (isThere(term)) return without(term);
+  const opposite = term.startsWith("-") ? term.slice(1) : `-${term}`;
+  if (isThere(opposite)) where = without(opposite);
+  // What is joined by "or" stays together.
+  if (/(^|\s)or(\s|$)/i.test(where)) where = `(${where})`;
+  return `${where} ${term}`.trim();
+}

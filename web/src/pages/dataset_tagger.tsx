@@ -1,0 +1,243 @@
+// Tags and captions by models: which, and from which score on, on what they said already.
+import { useState } from "preact/hooks";
+import { get, post } from "../api/client";
+import { useFetched } from "../api/fetched";
+import { Button } from "../components/button";
+import { ChangesPreview, countsText } from "../components/changes_preview";
+import { CommandLine } from "../components/command_line";
+import { say } from "../components/notices";
+import { Failed } from "../components/problems";
+import { quantity } from "../format";
+import { jobs, refreshJobs } from "../jobs";
+import { remember, remembered } from "../session";
+import { imageOf, usePreview, useTarget } from "./dataset_edit";
+import type { DatasetStore } from "./dataset_store";
+
+const TAGGERS = [
+  ["wd-vit-tagger-v3", "the usual one; fetched once from the Hugging Face hub (400 MB)"],
+  ["wd-eva02-large-tagger-v3", "more exact, and slower (1.3 GB)"],
+  ["cl_tagger", "newer names of characters"],
+  ["demo", "ships with lorasmith; knows the demo's creatures alone"],
+] as const;
+const CAPTIONERS = ["florence2", "florence2-large", "blip", "blip-large", "joycaption", "qwen", "smolvlm"];
+const MODES = [
+  ["if-empty", "only where there is none"],
+  ["append", "behind what is there"],
+  ["prepend", "before what is there"],
+  ["replace", "in place of what is there"],
+] as const;
+type Mode = (typeof MODES)[number][0];
+
+export function TaggerPanel({ store }: { store: DatasetStore }) {
+  const query = { path: store.path };
+  const folder = store.listing.value?.folder ?? "";
+  const scores = useFetched(
+    (signal) => get("/api/dataset/scores", { query, signal }),
+    [store],
+    ["jobs", `dataset:${folder}`],
+  );
+  const [tagger, setTagger] = useState(remembered("tagger") || TAGGERS[0][0]);
+  const [mode, setMode] = useState<Mode>("if-empty");
+  const [thresholds, setThresholds] = useState<Record<string, number>>({});
+  const job = jobs.value.find(
+    (each) =>
+      ["tag", "caption"].includes(each.command[1] ?? "") &&
+      each.command[2] === folder &&
+      ["running", "queued"].includes(each.state),
+  );
+  const target = useTarget(store);
+  const known = scores.data;
+  const general = thresholds.general ?? known?.categories.general ?? 0.35;
+  const character = thresholds.character ?? known?.categories.character ?? 0.85;
+  const limits = { general, character };
+  const body = { thresholds: limits, mode, ...target.question };
+  const preview = usePreview(store, known?.images ? body : null, (part, signal) =>
+    post("/api/dataset/tags", { query, body: { ...body, ...part }, signal }),
+  );
+  const changes = preview.changes;
+
+  async function apply() {
+    const done = await post("/api/dataset/tags", { query, body: { ...body, apply: true, limit: 0 } });
+    say(`Tagged: ${countsText(done)}`, store.takeBack(done.entry));
+    await store.reload();
+  }
+  async function run(look: boolean) {
+    remember("tagger", tagger);
+    const where = target.question.where;
+    await post("/api/dataset/tag", { query, body: { tagger, mode, thresholds: limits, where, look } });
+    await refreshJobs();
+    say(
+      look
+        ? "The tagger is in the queue; when it has looked, the sliders show what its scores give."
+        : "The tagger is in the queue; captions come when it has looked at the pictures.",
+    );
+  }
+
+  return (
+    <div class="panel-body">
+      <h2>Tagger</h2>
+      <div class="row">
+        <input
+          class="input"
+          aria-label="Tagger"
+          list="taggers"
+          value={tagger}
+          onInput={(event) => setTagger(event.currentTarget.value)}
+        />
+        <datalist id="taggers">
+          {TAGGERS.map(([name, note]) => (
+            <option key={name} value={name}>
+              {note}
+            </option>
+          ))}
+        </datalist>
+      </div>
+      <p class="soft small">
+        {TAGGERS.find(([name]) => name === tagger)?.[1] ?? "a folder with a tagger, or owner/model of the hub"}
+      </p>
+      <div class="row wrap">
+        <Button disabled={!tagger.trim() || job !== undefined} onClick={() => run(true)}>
+          Look at all, write nothing
+        </Button>
+        <Button disabled={!tagger.trim() || job !== undefined} onClick={() => run(false)}>
+          Look and write
+        </Button>
+      </div>
+      <label class="field">
+        Write tags
+        <ModeChoice mode={mode} onChange={setMode} />
+      </label>
+      <Threshold
+        name="General tags"
+        value={general}
+        onChange={(value) => setThresholds({ ...thresholds, general: value })}
+      />
+      <Threshold
+        name="Characters"
+        value={character}
+        onChange={(value) => setThresholds({ ...thresholds, character: value })}
+      />
+      {job && (
+        <>
+          <p class="soft small" role="status">
+            {job.title}:{" "}
+            {job.progress ? `${job.progress.what} ${job.progress.done} of ${job.progress.total}` : "waits in the queue"}
+          </p>
+          {job.progress && (
+            <progress
+              class="progress"
+              max={Math.max(1, job.progress.total)}
+              value={job.progress.done}
+              aria-label={job.progress.what}
+            />
+          )}
+        </>
+      )}
+      {known && known.images > 0 && (
+        <>
+          <p class="soft small">
+            {known.tagger} looked at {known.images} of {quantity(known.total, "picture")}; its scores are kept, so the
+            sliders work at once.
+          </p>
+          {target.choice}
+          {preview.error !== undefined && <Failed error={preview.error} />}
+          {changes && (
+            <>
+              <div class="row apply">
+                <Button kind="primary" disabled={!changes.total || preview.stale} onClick={apply}>
+                  Write {quantity(changes.total, "caption")}
+                </Button>
+                <span class="soft small">can be undone</span>
+              </div>
+              <CommandLine line={changes.command_line} />
+              <ChangesPreview changes={changes} rows={preview.rows} imageOf={imageOf(store)} onMore={preview.more} />
+            </>
+          )}
+        </>
+      )}
+      {known && !known.images && !job && (
+        <p class="empty">
+          A tagger looks at each picture once. What it said is kept in the dataset: afterwards you move the sliders, and
+          see what they change, without it.
+        </p>
+      )}
+      <Captioner store={store} busy={job !== undefined} where={target.question.where} />
+    </div>
+  );
+}
+
+function ModeChoice({ mode, onChange }: { mode: Mode; onChange: (mode: Mode) => void }) {
+  return (
+    <select class="input" value={mode} onChange={(event) => onChange(event.currentTarget.value as Mode)}>
+      {MODES.map(([value, words]) => (
+        <option key={value} value={value}>
+          {words}
+        </option>
+      ))}
+    </select>
+  );
+}
+
+function Threshold({ name, value, onChange }: { name: string; value: number; onChange: (value: number) => void }) {
+  return (
+    <label class="threshold">
+      <span>{name}</span>
+      <input
+        type="range"
+        min={0.05}
+        max={1}
+        step={0.01}
+        value={Math.min(1, value)}
+        onInput={(event) => onChange(Number(event.currentTarget.value))}
+      />
+      <span class="number">{value.toFixed(2)}</span>
+    </label>
+  );
+}
+
+function Captioner({ store, busy, where }: { store: DatasetStore; busy: boolean; where: string }) {
+  const [model, setModel] = useState(CAPTIONERS[0]!);
+  const [mode, setMode] = useState<Mode>("if-empty");
+  const [endpoint, setEndpoint] = useState("");
+  async function run() {
+    const body = { model, endpoint, mode, where };
+    await post("/api/dataset/captions", { query: { path: store.path }, body });
+    await refreshJobs();
+    say("The captioner is in the queue.");
+  }
+  return (
+    <details>
+      <summary>Captions in sentences</summary>
+      <div class="column">
+        <input
+          class="input"
+          aria-label="Captioner"
+          list="captioners"
+          value={model}
+          onInput={(event) => setModel(event.currentTarget.value)}
+        />
+        <datalist id="captioners">
+          {CAPTIONERS.map((name) => (
+            <option key={name} value={name} />
+          ))}
+        </datalist>
+        <label class="field">
+          Or a server on this computer (Ollama, LM Studio, vLLM)
+          <input
+            class="input"
+            placeholder="http://localhost:11434/v1"
+            value={endpoint}
+            onInput={(event) => setEndpoint(event.currentTarget.value)}
+          />
+        </label>
+        <label class="field">
+          Captions that are there
+          <ModeChoice mode={mode} onChange={setMode} />
+        </label>
+        <Button disabled={busy || !(model || endpoint)} onClick={run}>
+          Caption pictures
+        </Button>
+      </div>
+    </details>
+  );
+}
