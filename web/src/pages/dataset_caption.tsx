@@ -1,5 +1,5 @@
 // One picture's caption: its tags as chips, or as text, and how many tokens it takes.
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { ApiError, post, problemsOf, type Schemas } from "../api/client";
 import { Button } from "../components/button";
 import { Combobox } from "../components/combobox";
@@ -17,33 +17,43 @@ export function CaptionEditor({ store, name }: { store: DatasetStore; name: stri
   const [error, setError] = useState<unknown>();
   const [asText, setAsText] = useState(remembered("caption-as-text") === "yes");
   const changes = store.changes.value;
-  const writing = useRef(0);
+  // Writes wait for each other; an answer that was asked for before one is not shown behind it.
+  const writes = useRef({ count: 0, open: 0, last: Promise.resolve() });
 
   useEffect(() => {
-    if (writing.current) return;
+    const state = writes.current;
+    if (state.open) return;
+    const before = state.count;
     const controller = new AbortController();
     store.caption(name, controller.signal).then(
-      (found) => (setCaption(found), setError(undefined)),
+      (found) => state.count === before && (setCaption(found), setError(undefined)),
       (failed: unknown) => !controller.signal.aborted && setError(failed),
     );
     return () => controller.abort();
   }, [name, changes]);
 
-  async function write(text: string) {
+  function write(text: string) {
     if (!caption || text === caption.text) return;
     const former = caption.text;
+    const state = writes.current;
     // At once, so that the next key works on it.
     setCaption({ ...caption, text, tags: tagsOf(text) });
-    writing.current++;
+    state.count++;
+    state.open++;
+    state.last = state.last.then(() => send(caption.name, former, text)).finally(() => state.open--);
+  }
+
+  async function send(image: string, former: string, text: string) {
+    const state = writes.current;
     try {
-      setCaption(await store.writeCaption(name, former, text));
+      const written = await store.writeCaption(image, former, text);
+      if (state.open === 1) setCaption(written);
     } catch (failed) {
       if (failed instanceof ApiError && failed.status === 409)
         say("Somebody else changed this caption; theirs is shown.");
       else sayProblems(problemsOf(failed));
-      setCaption(await store.caption(name));
-    } finally {
-      writing.current--;
+      const theirs = await store.caption(image).catch(() => null);
+      if (theirs) setCaption(theirs);
     }
   }
 
@@ -135,13 +145,16 @@ function Chips({ store, caption, onWrite }: ChipsProps) {
   const [focus, setFocus] = useState(0);
   const [editing, setEditing] = useState<number | null>(null);
   const [text, setText] = useState("");
+  // Where the focus is to go is often where it was last.
+  const [, drawAgain] = useState(0);
   const [dragged, setDragged] = useState<number | null>(null);
   const [over, setOver] = useState<number | null>(null);
   const list = useRef<HTMLUListElement>(null);
   const input = useRef<HTMLInputElement>(null);
   const wants = useRef(false);
   useEffect(() => (setEditing(null), setText(""), setFocus(0)), [caption.name]);
-  useEffect(() => {
+  // Before the next key comes.
+  useLayoutEffect(() => {
     if (!wants.current) return;
     wants.current = false;
     list.current?.querySelector<HTMLElement>(`[data-chip="${focus}"]`)?.focus();
@@ -149,6 +162,7 @@ function Chips({ store, caption, onWrite }: ChipsProps) {
 
   const goTo = (at: number) => {
     wants.current = true;
+    drawAgain((count) => count + 1);
     setFocus(Math.min(Math.max(0, at), Math.max(0, tags.length - 1)));
   };
   function move(from: number, to: number) {
@@ -196,7 +210,7 @@ function Chips({ store, caption, onWrite }: ChipsProps) {
         label="Add tags"
         placeholder="Add a tag"
         complete={(value, _, signal) => completeTag(store, value, signal)}
-        onInput={setText}
+        onInput={(value) => setText(value.trimStart())}
         onEnter={add}
         takesWhole
         onKey={(event) => {
@@ -295,7 +309,7 @@ function ChipField(props: { store: DatasetStore; tag: string; onDone: (value: st
   const [value, setValue] = useState(props.tag);
   const input = useRef<HTMLInputElement>(null);
   const done = useRef(false);
-  useEffect(() => (input.current?.focus(), input.current?.select()), []);
+  useLayoutEffect(() => (input.current?.focus(), input.current?.select()), []);
   const finish = (result: string | null) => {
     if (done.current) return;
     done.current = true;

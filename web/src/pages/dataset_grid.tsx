@@ -132,7 +132,8 @@ export function DatasetGrid({ store, size, onOpen }: Props) {
     const target = moves[event.key];
     if (target !== undefined && !event.altKey) {
       event.preventDefault();
-      go(indexOf(store.current.value) < 0 ? 0 : target, event);
+      const isSomewhere = indexOf(store.current.value) >= 0 || event.key === "End";
+      go(isSomewhere ? target : 0, event);
     } else if (event.key === " ") {
       event.preventDefault();
       anchor.current = store.current.value;

@@ -1,7 +1,7 @@
 // What the pages about a dataset know of it: its images, what is shown of them, what is chosen.
 import { batch, computed, signal } from "@preact/signals";
 import { get, post, put, type Schemas } from "../api/client";
-import { onChange } from "../api/changes";
+import { concerns, onChange } from "../api/changes";
 import { say, sayProblems } from "../components/notices";
 import { problemsOf } from "../api/client";
 
@@ -87,7 +87,7 @@ export class DatasetStore {
     void this.reload();
     const end = onChange((topics) => {
       const folder = this.listing.value?.folder;
-      if (topics.includes(`dataset:${folder}`)) void this.reload();
+      if (concerns(topics, `dataset:${folder}`)) void this.reload();
     });
     // What another program wrote into a file that is there is seen when one comes back.
     const look = () => document.visibilityState === "visible" && void this.reload();
