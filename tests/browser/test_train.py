@@ -90,6 +90,24 @@ def test_the_plan_goes_with_what_is_typed(train, studio: Server) -> None:
     assert "set=" not in page.url
 
 
+def test_what_is_set_up_is_still_there_when_one_comes_back(train) -> None:
+    page = train()
+    field(page, "adapter.rank").fill("20")
+    command(page, "--adapter.rank 20").wait_for()
+    pages = page.get_by_role("navigation", name="Pages")
+    pages.get_by_role("link", name="Runs").click()
+    page.get_by_role("heading", name="Runs").wait_for()
+    pages.get_by_role("link", name="Train").click()
+    command(page, "--adapter.rank 20").wait_for()
+
+
+def test_a_mistake_leads_to_its_settings(train) -> None:
+    page = train(set=json.dumps({"buckets.min": 900, "buckets.max": 128}), find="rank")
+    page.locator(".problems").get_by_role("button", name="buckets").click()
+    page.locator("[id='setting-buckets.min']").get_by_text("is larger than max").wait_for()
+    assert page.evaluate("document.activeElement.closest('.setting').id") == "setting-buckets.min"
+
+
 def test_what_would_not_run_is_said_at_its_setting(train) -> None:
     page = train()
     now = page.get_by_role("button", name="Train now")

@@ -12,15 +12,16 @@ import { baseName, joined, quantity } from "../format";
 import { incomingSettings } from "../incoming";
 import { useKeys } from "../keys";
 import { lazily } from "../lazily";
-import { alter, query, to } from "../router";
+import { alter, query } from "../router";
 import { say, sayProblems } from "../components/notices";
+import { FileButton, NoPictures, PresetChoice, SectionLinks } from "./train_above";
 import { AdvicePanel } from "./train_advice";
 import { type Plan, useAdvice, usePlans } from "./train_asking";
-import { type Draft, EMPTY, isGiven, read, type Setting, settingAt, type Values } from "./train_draft";
+import { type Draft, EMPTY, isGiven, keep, kept, read, type Setting, settingsOf, type Values } from "./train_draft";
 import { withSeveral, withValue, written } from "./train_draft";
 import { Coded, Field } from "./train_field";
 import type { ImportSource } from "./train_import";
-import { PlanPanel, reveal } from "./train_plan";
+import { PlanPanel } from "./train_plan";
 import { Start } from "./train_start";
 
 type Section = Schemas["SectionRecord"];
@@ -83,6 +84,9 @@ function SetUp({ sections, project, ofProject, begin }: Props) {
   const [draft, setDraft] = useState<Draft>(() => {
     const found = read(query.value);
     const data = query.value.get("data");
+    const isSaid = ["set", "sweep", "preset", "from", "data"].some((name) => query.value.has(name));
+    const left = isSaid ? null : kept(project);
+    if (left) return left;
     const values = { ...begin.values, ...(data ? { "data.path": data } : {}), ...found.values };
     return { ...found, values };
   });
@@ -115,6 +119,7 @@ function SetUp({ sections, project, ofProject, begin }: Props) {
 
   // The address says what is set up, once typing has rested.
   useEffect(() => {
+    keep(project, draft);
     const timer = setTimeout(() => alter({ ...written(draft), from: null, data: null }), 300);
     return () => clearTimeout(timer);
   }, [draft]);
@@ -135,8 +140,9 @@ function SetUp({ sections, project, ofProject, begin }: Props) {
   const problems = placed(
     planned.answers.flatMap((each) => each.problems),
     known,
+    given,
   );
-  const warnings = placed(plan?.warnings ?? [], known);
+  const warnings = placed(answer?.plan?.warnings ?? [], known, given);
   const changes = [...known.keys()].filter((path) => isGiven(draft, path)).length;
   const words = find.value.trim().toLowerCase();
   const shown = sections
@@ -149,6 +155,19 @@ function SetUp({ sections, project, ofProject, begin }: Props) {
       ),
     }))
     .filter((section) => section.settings.length);
+
+  /** Brings a setting into sight, and the focus to it. */
+  function reveal(path: string) {
+    if (!shown.some((section) => section.settings.some((each) => each.path === path))) {
+      find.value = "";
+      alter({ find: null, show: known.get(path)?.simple && !all ? null : "all" });
+    }
+    requestAnimationFrame(() => {
+      const row = document.getElementById(`setting-${path}`);
+      row?.scrollIntoView({ block: "center" });
+      row?.querySelector<HTMLElement>("input, select, textarea")?.focus({ preventScroll: true });
+    });
+  }
 
   function take(values: Values) {
     const before = draft;
@@ -186,7 +205,11 @@ function SetUp({ sections, project, ofProject, begin }: Props) {
           </Button>
         </header>
         {!hasData && <NoPictures project={project} onChoose={() => setChoosing("data")} />}
-        <PresetChoice chosen={draft.preset} onChoose={(preset) => setDraft((before) => ({ ...before, preset }))} />
+        <PresetChoice
+          chosen={draft.preset}
+          onReveal={reveal}
+          onChoose={(preset) => setDraft((before) => ({ ...before, preset }))}
+        />
         <AdvicePanel
           advice={advice}
           known={known}
@@ -269,7 +292,7 @@ function SetUp({ sections, project, ofProject, begin }: Props) {
       </div>
       <aside id="plan" class="train-side" tabIndex={-1} aria-label="Start and plan">
         <Start draft={draft} project={ofProject} planned={planned} />
-        {hasData && <PlanPanel planned={planned} chosen={chosen} onChoose={setChosen} known={known} />}
+        {hasData && <PlanPanel {...{ planned, chosen, known, given }} onChoose={setChosen} onReveal={reveal} />}
       </aside>
       {source && (
         <Import source={source} keeps={project ? OF_PROJECT : []} onTake={take} onClose={() => setSource(null)} />
@@ -310,13 +333,14 @@ function reset(before: Draft, setDraft: (draft: Draft) => void) {
   say("All settings are as they are by themselves.", { label: "Undo", run: () => setDraft(before) });
 }
 
-/** What is told, by the setting that it is about. */
-function placed(told: readonly Problem[], known: ReadonlyMap<string, Setting>): Map<string, Problem[]> {
+/** What is told, by the settings that it is about. */
+function placed(told: readonly Problem[], known: ReadonlyMap<string, Setting>, given: Values): Map<string, Problem[]> {
   const found = new Map<string, Problem[]>();
   for (const each of told) {
-    const path = settingAt(each.where, known);
-    const before = path ? (found.get(path) ?? []) : [];
-    if (path && !before.some((other) => other.what === each.what)) found.set(path, [...before, each]);
+    for (const path of settingsOf(each, known, given)) {
+      const before = found.get(path) ?? [];
+      if (!before.some((other) => other.what === each.what)) found.set(path, [...before, each]);
+    }
   }
   return found;
 }
@@ -325,104 +349,3 @@ const matches = (setting: Setting, words: string): boolean =>
   words
     .split(/\s+/)
     .every((word) => `${setting.path} ${setting.description} ${setting.why}`.toLowerCase().includes(word));
-
-function FileButton({ onFile }: { onFile: (file: File) => void }) {
-  const input = useRef<HTMLInputElement>(null);
-  return (
-    <>
-      <Button icon="file" onClick={() => input.current?.click()}>
-        Import settings…
-      </Button>
-      <input
-        ref={input}
-        type="file"
-        class="unseen"
-        tabIndex={-1}
-        aria-hidden="true"
-        accept=".toml,.json,.sh,.bat,.ps1,.cmd,.txt"
-        onChange={(event) => {
-          const file = event.currentTarget.files?.[0];
-          event.currentTarget.value = "";
-          if (file) onFile(file);
-        }}
-      />
-    </>
-  );
-}
-
-function NoPictures({ project, onChoose }: { project: string; onChoose: () => void }) {
-  return (
-    <div class="panel empty">
-      <p>
-        {project
-          ? "This project has no pictures yet."
-          : "Choose what to train on: a project in the bar above, or any folder of pictures."}
-      </p>
-      <div class="row">
-        <Button kind="primary" icon="folder" onClick={onChoose}>
-          Choose a folder…
-        </Button>
-        {project && (
-          <a class="button" href={to("/", { project })}>
-            Copy pictures in
-          </a>
-        )}
-      </div>
-    </div>
-  );
-}
-
-function SectionLinks({ sections, draft }: { sections: readonly Section[]; draft: Draft }) {
-  return (
-    <nav class="section-links small" aria-label="Sections">
-      {sections.map((section) => {
-        const count = section.settings.filter((each) => isGiven(draft, each.path)).length;
-        return (
-          <button
-            key={section.name}
-            type="button"
-            class="link"
-            onClick={() => {
-              const heading = document.getElementById(`section-${section.name}`);
-              heading?.scrollIntoView();
-              heading?.focus({ preventScroll: true });
-            }}
-          >
-            {section.name}
-            {count > 0 && <b class="number"> {count}</b>}
-          </button>
-        );
-      })}
-    </nav>
-  );
-}
-
-function PresetChoice({ chosen, onChoose }: { chosen: string; onChoose: (name: string) => void }) {
-  const found = useFetched((signal) => get("/api/presets", { signal }), []);
-  const preset = found.data?.find((each) => each.name === chosen);
-  return (
-    <section class="panel preset" aria-label="Preset">
-      <label class="row">
-        <span>Preset</span>
-        <select class="input" value={chosen} onChange={(event) => onChoose(event.currentTarget.value)}>
-          <option value="">none: what suits the base model and the pictures</option>
-          {found.data?.map((each) => (
-            <option key={each.name} value={each.name}>
-              {each.name}: {each.summary}
-            </option>
-          ))}
-        </select>
-      </label>
-      {preset && <p class="soft">{preset.explains}</p>}
-      {preset && (
-        <p class="small">
-          {Object.keys(preset.values).map((path) => (
-            <button key={path} type="button" class="link mono" onClick={() => reveal(path)}>
-              {path}
-            </button>
-          ))}
-        </p>
-      )}
-    </section>
-  );
-}

@@ -1,15 +1,17 @@
 // What the server says of a draft: its plan, one for each variant, and advice for its pictures.
 import { useEffect, useRef, useState } from "preact/hooks";
 import { post, type Schemas } from "../api/client";
-import { PLANNED, type Draft, type Values, type Variant, variants } from "./train_draft";
+import { countOf, type Draft, firstVariants, type Values, type Variant } from "./train_draft";
 
 export type PlanAnswer = Schemas["PlanAnswer"];
 export type Plan = Schemas["PlanRecord"];
 export type Advice = Schemas["AdviceAnswer"];
 
 export interface Planned {
+  /** How many trainings it makes. */
+  count: number;
+  /** The first of them. */
   variants: Variant[];
-  /** Of the first variants. */
   answers: PlanAnswer[];
   /** The command line without what has several values. */
   command: string;
@@ -18,7 +20,7 @@ export interface Planned {
   waits: boolean;
 }
 
-const NOTHING: Planned = { variants: [], answers: [], command: "", error: undefined, waits: true };
+const NOTHING: Planned = { count: 1, variants: [], answers: [], command: "", error: undefined, waits: true };
 /** Milliseconds after the last key. */
 const REST = 180;
 
@@ -34,12 +36,13 @@ export function usePlans(draft: Draft, project: Values, ready: boolean): Planned
     const ask = (more: Values) =>
       post("/api/plan", { body: { preset: draft.preset || null, values: { ...values, ...more } }, signal });
     const timer = setTimeout(async () => {
-      const all = variants(draft.several);
+      const count = countOf(draft.several);
+      const variants = firstVariants(draft.several);
       try {
         const answers: PlanAnswer[] = [];
-        for (const variant of all.slice(0, PLANNED)) answers.push(await ask(variant.values));
-        const command = all.length > 1 ? (await ask({})).command : answers[0]!.command;
-        setPlanned({ variants: all, answers, command, error: undefined, waits: false });
+        for (const variant of variants) answers.push(await ask(variant.values));
+        const command = count > 1 ? (await ask({})).command : answers[0]!.command;
+        setPlanned({ count, variants, answers, command, error: undefined, waits: false });
       } catch (error) {
         if (!signal.aborted) setPlanned((before) => ({ ...before, error, waits: false }));
       }

@@ -16,6 +16,8 @@ export const EMPTY: Draft = { values: {}, several: {}, preset: "" };
 
 /** As many as are planned beforehand; more can be queued. */
 export const PLANNED = 12;
+/** As many as the queue takes at once. */
+export const MOST_VARIANTS = 200;
 // Browsers and servers differ in how long an address may be; all take this.
 const LONGEST = 6000;
 
@@ -38,6 +40,24 @@ export function read(params: URLSearchParams): Draft {
       ),
     ),
   };
+}
+
+/** The draft of a project as it was left in this tab, also where it is too long for an address. */
+export function kept(project: string): Draft | null {
+  try {
+    const found = JSON.parse(sessionStorage.getItem(`lorasmith.train.${project}`) ?? "null") as Draft | null;
+    return found && found.values && found.several ? found : null;
+  } catch {
+    return null;
+  }
+}
+
+export function keep(project: string, draft: Draft): void {
+  try {
+    sessionStorage.setItem(`lorasmith.train.${project}`, JSON.stringify(draft));
+  } catch {
+    // A browser that keeps nothing has it in the address alone.
+  }
 }
 
 function table(text: string | null): Values {
@@ -77,16 +97,22 @@ export interface Variant {
   values: Values;
 }
 
-/** Every combination of the several values, as the queue makes them. */
-export function variants(several: Several): Variant[] {
+/** How many trainings several values make. */
+export const countOf = (several: Several): number =>
+  Object.values(several).reduce((count, texts) => count * texts.length, 1);
+
+/** The first combinations of the several values, in the order in which the queue makes them. */
+export function firstVariants(several: Several): Variant[] {
   let found: Variant[] = [{ name: "", values: {} }];
   for (const [path, texts] of Object.entries(several)) {
-    found = found.flatMap((before) =>
-      texts.map((text) => ({
-        name: `${before.name}${before.name ? ", " : ""}${path.split(".").at(-1)} ${text}`,
-        values: { ...before.values, [path]: text },
-      })),
-    );
+    found = found
+      .flatMap((before) =>
+        texts.map((text) => ({
+          name: `${before.name}${before.name ? ", " : ""}${path.split(".").at(-1)} ${text}`,
+          values: { ...before.values, [path]: text },
+        })),
+      )
+      .slice(0, PLANNED);
   }
   return found;
 }
@@ -124,11 +150,23 @@ export function valueOf(setting: Setting, text: string): unknown {
   });
 }
 
-/** The setting that something is about that has this place: `data.folders[1].path` is `data.folders`. */
-export function settingAt(where: string, known: ReadonlyMap<string, Setting>): string | undefined {
+type Told = { where: string; what: string };
+
+/**
+ * The settings that something told is about: it names one (`data.folders[1].path` is `data.folders`), the section of
+ * some that its words name, or the file that one of them is.
+ */
+export function settingsOf({ where, what }: Told, known: ReadonlyMap<string, Setting>, given: Values): string[] {
   const path = where.replace(/\[.*$/, "");
-  if (known.has(path)) return path;
-  return undefined;
+  if (known.has(path)) return [path];
+  const inSection = [...known.values()].filter(
+    (each) => each.section === path && new RegExp(`\\b${each.name}\\b`).test(what),
+  );
+  if (inSection.length) return inSection.map((each) => each.path);
+  const files = Object.entries(given).filter(
+    ([, value]) => typeof value === "string" && value !== "" && value === where,
+  );
+  return files.map(([name]) => name).filter((name) => known.has(name));
 }
 
 /** Whether a setting is as advised: it is that, or is left to what is advised, such as "auto". */
@@ -140,10 +178,13 @@ export function isAsAdvised(setting: Setting, given: unknown, effective: unknown
 
 const PLAIN_WORD = /^[\w@%+=:,./-]+$/;
 
+/** As a list of values takes it: one with a comma of its own stands in quotes. */
+const quoted = (text: string): string => (/[,"']/.test(text) && !text.startsWith("[") ? JSON.stringify(text) : text);
+
 /** A command that queues every combination, made of the one that trains without them. */
 export function sweepCommand(command: string, several: Several): string {
   const options = Object.entries(several).map(([path, texts]) => {
-    const word = `${path}=${texts.join(",")}`;
+    const word = `${path}=${texts.map(quoted).join(",")}`;
     return `--sweep ${PLAIN_WORD.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`}`;
   });
   return command.replace(/^lorasmith /, `lorasmith queue add ${options.join(" ")} `);

@@ -4,8 +4,8 @@ import { Failed, Problems } from "../components/problems";
 import { lazily } from "../lazily";
 import { bytes, duration, figure, percent, quantity } from "../format";
 import type { Plan, Planned } from "./train_asking";
-import type { Setting } from "./train_draft";
-import { settingAt } from "./train_draft";
+import type { Setting, Values } from "./train_draft";
+import { settingsOf } from "./train_draft";
 
 /** The plan comes later than the form, and what draws its graph is larger than all of the page. */
 const Curves = lazily(async () => (await import("../components/curves")).Curves, false);
@@ -16,9 +16,11 @@ interface Props {
   chosen: number;
   onChoose: (variant: number) => void;
   known: ReadonlyMap<string, Setting>;
+  given: Values;
+  onReveal: (path: string) => void;
 }
 
-export function PlanPanel({ planned, chosen, onChoose, known }: Props) {
+export function PlanPanel({ planned, chosen, onChoose, known, given, onReveal }: Props) {
   const answer = planned.answers[chosen] ?? planned.answers[0];
   const problems = answer?.problems ?? [];
   const plan = answer?.plan;
@@ -32,13 +34,13 @@ export function PlanPanel({ planned, chosen, onChoose, known }: Props) {
       </header>
       <div class="body column">
         {planned.error !== undefined && <Failed error={planned.error} />}
-        {planned.variants.length > 1 && <VariantTable {...{ planned, chosen, onChoose }} />}
+        {planned.count > 1 && <VariantTable {...{ planned, chosen, onChoose }} />}
         {problems.length > 0 && (
           <>
             <p>
               <b>It can't be started so.</b> {quantity(problems.length, "thing")} in its way:
             </p>
-            <PlacedProblems problems={problems} known={known} />
+            <PlacedProblems {...{ problems, known, given, onReveal }} />
           </>
         )}
         {plan && <Figures plan={plan} />}
@@ -52,16 +54,20 @@ export function PlanPanel({ planned, chosen, onChoose, known }: Props) {
   );
 }
 
-/** Each with a link to its setting, where that is shown. */
-function PlacedProblems({ problems, known }: { problems: readonly Schemas["FileProblem"][]; known: Props["known"] }) {
+interface PlacedProblemsProps extends Pick<Props, "known" | "given" | "onReveal"> {
+  problems: readonly Schemas["FileProblem"][];
+}
+
+/** Each with a link to its setting. */
+function PlacedProblems({ problems, known, given, onReveal }: PlacedProblemsProps) {
   return (
     <ul class="problems">
       {problems.map(({ where, what, hint }) => {
-        const path = settingAt(where, known);
+        const path = settingsOf({ where, what }, known, given)[0];
         return (
           <li key={where + what}>
             {path ? (
-              <button type="button" class="link where" onClick={() => reveal(path)}>
+              <button type="button" class="link where" onClick={() => onReveal(path)}>
                 {where}
               </button>
             ) : (
@@ -77,15 +83,8 @@ function PlacedProblems({ problems, known }: { problems: readonly Schemas["FileP
   );
 }
 
-/** Brings a setting into sight, and the focus to it. */
-export function reveal(path: string): void {
-  const row = document.getElementById(`setting-${path}`);
-  row?.scrollIntoView({ block: "center" });
-  row?.querySelector<HTMLElement>("input, select, textarea")?.focus({ preventScroll: true });
-}
-
-function VariantTable({ planned, chosen, onChoose }: Omit<Props, "known">) {
-  const more = planned.variants.length - planned.answers.length;
+function VariantTable({ planned, chosen, onChoose }: Pick<Props, "planned" | "chosen" | "onChoose">) {
+  const more = planned.count - planned.answers.length;
   return (
     <div class="scrolls">
       <table class="variants">

@@ -8,7 +8,7 @@ import { say } from "../components/notices";
 import { jobs, moveJob, refreshJobs, running, waiting, type Job } from "../jobs";
 import { session } from "../session";
 import type { Planned } from "./train_asking";
-import { type Draft, sweepCommand, type Values } from "./train_draft";
+import { type Draft, MOST_VARIANTS, sweepCommand, type Values } from "./train_draft";
 
 interface Props {
   draft: Draft;
@@ -22,9 +22,9 @@ export function Start({ draft, project, planned }: Props) {
   const [device, setDevice] = useState("auto");
   const [picks, setPicks] = useState(false);
   const [added, setAdded] = useState<readonly number[]>([]);
-  const count = Math.max(1, planned.variants.length);
+  const { count } = planned;
   const wrong = planned.answers.filter((answer) => !answer.ok).length;
-  const isReady = !planned.waits && planned.answers.length > 0 && wrong === 0;
+  const isReady = !planned.waits && planned.answers.length > 0 && wrong === 0 && count <= MOST_VARIANTS;
   const isBusy = running.value.length > 0 || waiting.value.length > 0;
   const devices = session.value?.devices ?? [];
   const several = Object.keys(draft.several).length > 0;
@@ -91,6 +91,11 @@ export function Start({ draft, project, planned }: Props) {
           <p class="danger-text small">
             {count > 1 ? `${wrong} of ${planned.answers.length} can't be started` : "It can't be started"}: the reasons
             are below, and at the settings.
+          </p>
+        )}
+        {count > MOST_VARIANTS && (
+          <p class="danger-text small">
+            Its values make {count.toLocaleString("en")} trainings; {MOST_VARIANTS} are the most at once.
           </p>
         )}
         {devices.length > 1 && (

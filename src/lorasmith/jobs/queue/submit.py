@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from lorasmith.config.dump import dump_toml
+from lorasmith.config.dump import dump_toml, toml_value
 from lorasmith.config.load import LoadedSettings, Override
 from lorasmith.config.schema import TrainSettings
 from lorasmith.core.device_names import check_device_name
@@ -24,7 +24,7 @@ from lorasmith.jobs.training import TrainRequest
 MOST_VARIANTS = 200
 
 # A value's own commas stand in brackets or quotes.
-_VALUES = re.compile(r"""(?:\[[^\]]*\]|"[^"]*"|'[^']*'|[^,])+""")
+_VALUES = re.compile(r"""(?:\[[^\]]*\]|"(?:\\.|[^"\\])*"|'[^']*'|[^,])+""")
 
 
 def submit(
@@ -113,6 +113,16 @@ def submit_training(
                 ledger.remove(job.id)
         raise
     return jobs if hold else [ledger.release(job.id) for job in jobs]
+
+
+def sweep_option(path: str, values: Sequence[str]) -> str:
+    """Several values of a setting as ``sweep`` takes them: one with a comma of its own stands in
+    quotes."""
+    words = [
+        toml_value(value) if re.search("[,\"']", value) and not value.startswith("[") else value
+        for value in values
+    ]
+    return f"{path}={','.join(words)}"
 
 
 def _name(loaded: LoadedSettings, values: Sequence[Override]) -> str:

@@ -15,7 +15,7 @@ from lorasmith.jobs.plan import plan_request
 from lorasmith.jobs.queue.ledger import AUTO, Job, Ledger
 from lorasmith.jobs.queue.records import JobRecord
 from lorasmith.jobs.queue.runner import ensure_runners
-from lorasmith.jobs.queue.submit import submit, submit_training
+from lorasmith.jobs.queue.submit import submit, submit_training, sweep_option
 from lorasmith.jobs.queue.watch import LOG
 from lorasmith.jobs.runs.reader import opened_run
 from lorasmith.jobs.training import TrainRequest
@@ -145,7 +145,7 @@ def _add_training(studio: Studio, ledger: Ledger, body: NewTraining) -> list[Job
             ledger,
             TrainRequest(**plan.values()),
             studio.workspace,
-            sweep=[f"{path}={','.join(several)}" for path, several in body.sweep.items()],
+            sweep=[sweep_option(path, several) for path, several in body.sweep.items()],
             title=body.title,
             device=body.device,
             after=body.after,

@@ -10,7 +10,7 @@ from lorasmith.config.load import load_settings
 from lorasmith.core.errors import UserError, WriteError
 from lorasmith.jobs.queue import submit as submit_module
 from lorasmith.jobs.queue.ledger import Job, Ledger
-from lorasmith.jobs.queue.submit import submit, submit_training
+from lorasmith.jobs.queue.submit import submit, submit_training, sweep_option
 from lorasmith.jobs.training import TrainRequest
 
 
@@ -122,3 +122,13 @@ def test_paths_are_those_of_the_folder_in_which_it_is_run(ledger: Ledger, tmp_pa
     (job,) = submit_training(ledger, request, tmp_path / "elsewhere")
     assert settings_of(job).data.path == tmp_path / "elsewhere" / "10_zorp"
     assert settings_of(job).save.output == tmp_path / "elsewhere" / "out"
+
+
+def test_values_with_commas_of_their_own_are_swept(ledger: Ledger) -> None:
+    values = ["a cat", 'zorp, "standing"', "it's, \\ here"]
+    jobs = train(ledger, sweep=[sweep_option("captions.prefix", values)], hold=True)
+    assert [settings_of(job).captions.prefix for job in jobs] == values
+    sizes = [sweep_option("data.resolution", ["[64, 96]", "64"])]
+    resolutions = [settings_of(job).data.resolution for job in train(ledger, sweep=sizes)]
+    assert len(resolutions) == 2
+    assert resolutions[1] == 64
