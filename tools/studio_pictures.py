@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 import os
 import re
 import shutil
@@ -63,11 +64,26 @@ def open_sample(page: Page) -> None:
     page.get_by_role("dialog").wait_for()
 
 
+def open_optimizer(page: Page) -> None:
+    sections = page.get_by_role("navigation", name="Sections")
+    sections.get_by_role("button", name="optimizer").click()
+    page.get_by_text("As advised").first.wait_for()
+
+
+SEVERAL = {"optimizer.lr": ["1e-3", "2e-3"]}
+
 PICTURES = {
     "home": Picture("/", {}, "h1"),
     "run": Picture("/run", {"path": "{demo}/runs/zorp"}, 'th:has-text("epoch 2")'),
     "run-dark": Picture(
         "/run", {"path": "{demo}/runs/zorp"}, 'th:has-text("epoch 2")', open_sample, scheme="dark"
+    ),
+    "train": Picture(
+        "/train",
+        {"project": "{demo}", "sweep": json.dumps(SEVERAL).replace("{", "{{").replace("}", "}}")},
+        ".plan .u-over",
+        open_optimizer,
+        height=900,
     ),
 }
 

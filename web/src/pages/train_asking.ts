@@ -16,17 +16,26 @@ export interface Planned {
   /** The command line without what has several values. */
   command: string;
   error: unknown;
+  again: () => void;
   /** Whether this is not yet of what is set up now. */
   waits: boolean;
 }
 
-const NOTHING: Planned = { count: 1, variants: [], answers: [], command: "", error: undefined, waits: true };
+const NOTHING: Omit<Planned, "again"> = {
+  count: 1,
+  variants: [],
+  answers: [],
+  command: "",
+  error: undefined,
+  waits: true,
+};
 /** Milliseconds after the last key. */
 const REST = 180;
 
 export function usePlans(draft: Draft, project: Values, ready: boolean): Planned {
   const [planned, setPlanned] = useState(NOTHING);
-  const key = JSON.stringify([draft, project, ready]);
+  const [asked, setAsked] = useState(0);
+  const key = JSON.stringify([draft, project, ready, asked]);
   useEffect(() => {
     if (!ready) return;
     setPlanned((before) => ({ ...before, waits: true }));
@@ -52,7 +61,7 @@ export function usePlans(draft: Draft, project: Values, ready: boolean): Planned
       controller.abort();
     };
   }, [key]);
-  return planned;
+  return { ...planned, again: () => setAsked(asked + 1) };
 }
 
 /** A while without any change, so that plans don't wait for advice. */

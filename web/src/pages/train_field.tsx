@@ -85,7 +85,9 @@ export function Field(props: FieldProps) {
           {several.length} values: <b>one training for each</b>.
         </p>
       )}
-      {advised && <AdvisedLine {...{ setting, advised, value, effective, onChange, onSeveral }} />}
+      {advised && !several?.includes(textOf(setting, advised.value)) && (
+        <AdvisedLine {...{ setting, advised, value, effective, onChange, onSeveral }} />
+      )}
       {warnings.map((each) => (
         <p key={each.what} class="setting-line warning">
           Worth a look: {each.what}
@@ -113,6 +115,8 @@ function Facts({ setting, effective, origin }: { setting: Setting; effective: un
   const isOther = origin && effective !== undefined && !same(effective, setting.default);
   return (
     <span class="soft">
+      {setting.input === "list" && "One a line. "}
+      {setting.input === "table" && "One a line, as in weight_decay=0.01. "}
       {setting.range && `${capital(setting.range)}. `}
       {isOther && (
         <>
@@ -129,7 +133,8 @@ export const Coded = ({ text }: { text: string }) => (
   <>{text.split("`").map((part, index) => (index % 2 ? <code key={index}>{part}</code> : part))}</>
 );
 
-const capital = (text: string): string => text.charAt(0).toUpperCase() + text.slice(1);
+/** But for what begins with the name of a kind, as in "lokr: …". */
+const capital = (text: string): string => (/^\w+:/.test(text) ? text : text.charAt(0).toUpperCase() + text.slice(1));
 const shortened = (text: string): string => (text.length > 60 ? `${text.slice(0, 59)}…` : text);
 const same = (one: unknown, other: unknown): boolean => JSON.stringify(one) === JSON.stringify(other);
 
@@ -146,7 +151,7 @@ function AdvisedLine(props: Pick<FieldProps, "setting" | "value" | "effective" |
             Advised: <b class="mono">{shortened(textOf(setting, advised.value) || "none")}</b>
           </>
         )}
-        , {advised.reason} <span class="soft">({advised.source.name})</span>
+        , {advised.reason} <From source={advised.source} />
       </span>
       {!isSo && (
         <Button
@@ -158,6 +163,20 @@ function AdvisedLine(props: Pick<FieldProps, "setting" | "value" | "effective" |
         </Button>
       )}
     </p>
+  );
+}
+
+/** The guide, paper or page that says so. */
+function From({ source }: { source: Advised["source"] }) {
+  if (!source.address) return <span class="soft">({source.name})</span>;
+  return (
+    <span class="soft">
+      (
+      <a href={source.address} target="_blank" rel="noopener noreferrer" title={source.title}>
+        {source.name}
+      </a>
+      )
+    </span>
   );
 }
 

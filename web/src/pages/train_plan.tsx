@@ -1,5 +1,6 @@
 // What training with these settings would do and take, as it is set up.
 import type { Schemas } from "../api/client";
+import { Button } from "../components/button";
 import { Failed, Problems } from "../components/problems";
 import { lazily } from "../lazily";
 import { bytes, duration, figure, percent, quantity } from "../format";
@@ -33,7 +34,14 @@ export function PlanPanel({ planned, chosen, onChoose, known, given, onReveal }:
         </span>
       </header>
       <div class="body column">
-        {planned.error !== undefined && <Failed error={planned.error} />}
+        {planned.error !== undefined && (
+          <>
+            <Failed error={planned.error} />
+            <Button icon="retry" onClick={planned.again}>
+              Ask again
+            </Button>
+          </>
+        )}
         {planned.count > 1 && <VariantTable {...{ planned, chosen, onChoose }} />}
         {problems.length > 0 && (
           <>
