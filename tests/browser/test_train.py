@@ -190,6 +190,14 @@ def test_settings_of_another_trainer_are_dropped_in(train) -> None:
     command(page, "--adapter.rank 24").wait_for(state="detached")
 
 
+def test_settings_that_are_dropped_on_home_come_here(studio: Server, page) -> None:
+    page.goto(studio.page("/", project=str(studio.workspace / "zorp")))
+    page.get_by_role("heading", name="zorp").wait_for()
+    page.evaluate(DROP, SD_SCRIPTS)
+    page.get_by_role("dialog", name="Import settings").get_by_text("adapter.rank").wait_for()
+    page.wait_for_url("**/train?**")
+
+
 def test_what_is_no_settings_file_is_said(train) -> None:
     page = train()
     chooser = page.locator("input[type=file]")
@@ -248,3 +256,26 @@ def test_advice_for_the_pictures_is_taken(train) -> None:
     page.get_by_text("All is as the guides advise").wait_for()
     page.get_by_role("button", name="Why").click()
     page.get_by_label("What is it for").wait_for()
+
+
+SHORT = {
+    "train.steps": 6, "sample.every_epochs": None, "sample.at_start": False,
+    "preservation.enabled": False, "log.tensorboard": False,
+}  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_training_begins_with_a_click_and_leads_to_its_run(train, studio: Server) -> None:
+    page = train(set=json.dumps(SHORT))
+    for job in asked(studio, "/api/jobs"):  # Of other tests, which would be before it.
+        request = urllib.request.Request(studio.page(f"/api/jobs/{job['id']}"), method="DELETE")
+        urllib.request.urlopen(request).close()
+    page.get_by_role("button", name="Train now").click()
+    queued = page.get_by_role("list", name="Queued from here")
+    queued.get_by_text("running").wait_for()
+    queued.get_by_text("done").wait_for(timeout=90_000)
+    queued.get_by_role("link", name="train zorp").click()
+    page.get_by_text("step 6 of 6").wait_for()
+    page.go_back()
+    planned(page)
+    page.get_by_text("zorp is there already").first.wait_for()

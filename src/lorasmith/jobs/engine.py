@@ -19,7 +19,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, BinaryIO
@@ -32,6 +32,7 @@ from lorasmith.jobs.plan import PlanAnswer, answer, plan_request, problem_record
 # The first answer comes after torch is imported, which takes long on a slow disk.
 START_SECONDS = 120.0
 ANSWER_SECONDS = 60.0
+IDLE_SECONDS = 300.0
 SHOWN_LINES = 3
 COMMAND = (sys.executable, "-m", "lorasmith.jobs.engine")
 
@@ -42,10 +43,14 @@ class Engine:
     Args:
         folder: what relative paths are relative to.
         command: that begins the process.
+        idle: seconds after the last question at which it ends, to leave its memory to others.
     """
 
-    def __init__(self, folder: Path, command: Sequence[str] = COMMAND) -> None:
-        self._folder, self._command = folder, command
+    def __init__(
+        self, folder: Path, command: Sequence[str] = COMMAND, *, idle: float = IDLE_SECONDS
+    ) -> None:
+        self._folder, self._command, self._idle = folder, command, idle
+        self._timer: threading.Timer | None = None
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._given_up: subprocess.Popen[bytes] | None = None
@@ -64,7 +69,8 @@ class Engine:
         """Begin the process, so that the first question waits less; returns at once."""
         if self._lock.acquire(blocking=False):  # Else it is being asked, and has begun.
             try:
-                self._begin()
+                with self._awake():
+                    self._begin()
             finally:
                 self._lock.release()
 
@@ -123,7 +129,7 @@ class Engine:
             self._end()
 
     def _ask(self, question: dict[str, Any], timeout: float) -> Any:
-        with self._lock:
+        with self._lock, self._awake():
             for attempt in (1, 2):
                 self._begin()
                 try:
@@ -138,6 +144,26 @@ class Engine:
                         what = f"the process that makes plans ended: {last}"
                         raise RunError.of("", what, "`lorasmith train --plan` shows why") from None
         raise AssertionError("answered or raised")
+
+    @contextlib.contextmanager
+    def _awake(self) -> Iterator[None]:
+        """While the block runs the process does not end by itself; a while after it does."""
+        if self._timer is not None:
+            self._timer.cancel()
+        try:
+            yield
+        finally:
+            self._timer = threading.Timer(self._idle, self._fall_asleep)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def _fall_asleep(self) -> None:
+        if self._lock.acquire(blocking=False):  # Else it is being asked.
+            try:
+                if threading.current_thread() is self._timer:
+                    self._end()
+            finally:
+                self._lock.release()
 
     def _asked(self, question: dict[str, Any], timeout: float) -> Any:
         """Raises EOFError where the process is gone."""

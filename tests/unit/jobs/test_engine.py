@@ -117,6 +117,21 @@ def test_it_is_warmed_up_without_waiting(engine: Engine) -> None:
     asking.join(10)
 
 
+def test_it_ends_when_nobody_asks_for_a_while(tmp_path: Path) -> None:
+    engine = Engine(tmp_path, (sys.executable, "-c", STUB), idle=0.4)
+    first = engine.plan({}).command
+    time.sleep(0.2)
+    assert engine.plan({}).command == first
+    time.sleep(0.3)
+    assert engine.running  # Since the last question, not since the first.
+    deadline = time.monotonic() + 10
+    while engine.running:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert engine.plan({}).command != first
+    engine.release()
+
+
 def test_it_ends_with_the_one_who_asks(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from lorasmith.jobs.engine import Engine\n"

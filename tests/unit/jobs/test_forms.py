@@ -69,6 +69,25 @@ def test_settings_of_another_trainer(tmp_path: Path) -> None:
     json.dumps(result.model_dump(mode="json"), allow_nan=False)
 
 
+def test_settings_that_were_sent(tmp_path: Path) -> None:
+    """In the encodings in which such files lie on disks; nothing is looked for at their name."""
+    command = "accelerate launch train_network.py --network_module=networks.lora --network_dim=24"
+    path = tmp_path / "not there" / "train.ps1"
+    for encoding in ("utf-8", "utf-8-sig", "utf-16"):
+        assert import_settings(path, command.encode(encoding)).values["adapter.rank"] == 24
+    western = f"{command} --output_name=Zörp".encode("cp1252")
+    result = import_settings(path.with_suffix(".bat"), western)
+    assert result.values["save.name"] == "Zörp"
+    assert any("is not UTF-8" in note.note for note in result.notes)
+    kohya = b'{"LoRA_type": "Standard", "network_dim": 8, "train_batch_size": 2, "epoch": 1}'
+    assert import_settings(tmp_path / "k.json", kohya).values["adapter.rank"] == 8
+    ours = import_settings(tmp_path / "run.toml", b"[adapter]\nrank = 3\nrnak = 4\n")
+    assert ours.values == {"adapter.rank": 3}
+    assert [(note.kind, note.source) for note in ours.notes] == [("dropped", "adapter.rnak")]
+    with pytest.raises(SettingsError, match="is a picture"):
+        import_settings(tmp_path / "run.toml", b"\x89PNG\r\n\x1a\n")
+
+
 def test_settings_of_our_own(tmp_path: Path) -> None:
     file = tmp_path / "run.toml"
     file.write_text('model = "demo"\n[optimizer]\nlr = 3e-4\n[nonsense]\nx = 1\n')
