@@ -1,0 +1,317 @@
+"""The studio on a dataset of many pictures, as a browser shows it.
+
+    python -m benchmarks.studio                   # 10 000 pictures of 512 px; takes Chromium
+    python -m benchmarks.studio --pictures 1000 --work DIR
+
+Times are the page's own clock (``performance.now``) from the click, the key or the address to what
+is asked for being there; work of the main thread is read off the browser's trace. Nothing is
+drawn by a graphics card. Results: benchmarks/studio.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlencode
+
+import numpy as np
+import psutil
+from PIL import Image
+
+BROWSER = os.environ.get("LORASMITH_BROWSER") or shutil.which("chromium")
+ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking")
+DIFFERENT = 64  # pictures; the others are these, with other bytes at their end
+TAGS, TAGS_EACH = 400, 14
+FRAME = "BeginCommitCompositorFrame"
+"""In a trace: the page's main thread gives a frame away."""
+
+IN_SIGHT = """
+function inSight() {
+    const cells = [...document.querySelectorAll(".image-cell")].filter((cell) => {
+        const { top, bottom } = cell.getBoundingClientRect();
+        return bottom > 44 && top < innerHeight;
+    });
+    return cells.length > 0 && cells.every((cell) => {
+        const image = cell.querySelector("img");
+        return image && image.complete && image.naturalWidth > 0;
+    });
+}
+async function until(isSo) {
+    const begin = performance.now();
+    while (!isSo()) {
+        if (performance.now() - begin > 60000) throw new Error("not within a minute");
+        await new Promise(requestAnimationFrame);
+    }
+}
+"""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What is measured, and below what it is to be."""
+
+    name: str
+    most: float
+    unit: str
+
+
+GOALS = {
+    "start": Goal("start of the program to the page", 1.5, "s"),
+    "first": Goal("first thumbnails, the folder never seen", 1.5, "s"),
+    "again": Goal("first thumbnails, again", 1.5, "s"),
+    "end": Goal("jump to the end, thumbnails there", 1.5, "s"),
+    "frame": Goal("main thread's work a frame while scrolling, 95th percentile", 8, "ms"),
+    "filter": Goal("filter by a tag", 100, "ms"),
+    "edit": Goal("an edit of all captions previewed", 1.0, "s"),
+    "sort": Goal("key to the next picture", 50, "ms"),
+    "page": Goal("largest page, with all that it loads", 150, "kB"),
+    "memory": Goal("memory of the server at the end", 150, "MB"),
+}
+
+
+def make_pictures(folder: Path, count: int) -> None:
+    """JPEGs of soft shapes with grain, each with a caption of some of 400 tags."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(1)
+    chances = 1 / np.arange(1, TAGS + 1)
+    chances /= chances.sum()
+    contents = []
+    for _ in range(DIFFERENT):
+        small = rng.integers(0, 255, (9, 9, 3), dtype=np.uint8)
+        soft = np.asarray(Image.fromarray(small).resize((512, 512), Image.Resampling.BICUBIC))
+        grain = rng.normal(0, 6, soft.shape)
+        path = folder / "one.jpg"
+        Image.fromarray(np.clip(soft + grain, 0, 255).astype(np.uint8)).save(path, quality=90)
+        contents.append(path.read_bytes())
+    (folder / "one.jpg").unlink()
+    for number in range(count):
+        path = folder / f"{number:05}.jpg"
+        path.write_bytes(contents[number % DIFFERENT] + b"%d" % number)
+        tags = rng.choice(TAGS, TAGS_EACH, replace=False, p=chances)
+        words = ", ".join(["zorp", *(f"tag {tag}" for tag in tags)])
+        path.with_suffix(".txt").write_text(words + "\n", encoding="utf-8")
+
+
+@contextmanager
+def studio(workspace: Path) -> Iterator[tuple[str, psutil.Process]]:
+    """Its address, and the process that serves."""
+    command = [sys.executable, "-m", "lorasmith", "studio", str(workspace), "--no-browser"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stdout is not None
+    found = re.search(r"The studio is at (\S+)/", process.stdout.readline())
+    assert found is not None
+    try:
+        yield found[1], psutil.Process(process.pid)
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait()
+
+
+def measure_start(browser, workspace: Path) -> float:
+    page = browser.new_page()
+    begin = time.perf_counter()
+    with studio(workspace) as (address, _):
+        page.goto(address)
+        page.locator("h1").wait_for()
+        seconds = time.perf_counter() - begin
+        page.close()
+    return seconds
+
+
+def thumbnails(page) -> float:
+    """Seconds from the address to all thumbnails in sight."""
+    page.evaluate(f"async () => {{ {IN_SIGHT} await until(inSight); }}")
+    return page.evaluate("performance.now()") / 1000
+
+
+def jump_to_end(page, count: int) -> float:
+    milliseconds = page.evaluate(
+        f"""async () => {{ {IN_SIGHT}
+            const grid = document.querySelector(".image-grid");
+            grid.focus();
+            const press = (key) =>
+                grid.dispatchEvent(new KeyboardEvent("keydown", {{ key, bubbles: true, cancelable: true }}));
+            press("Home");
+            await until(() => document.querySelector(".image-cell.current"));
+            const begin = performance.now();
+            press("End");
+            await until(() => document.getElementById("image-{count - 1}") && inSight());
+            return performance.now() - begin;
+        }}"""
+    )
+    return milliseconds / 1000
+
+
+def scroll(page) -> list[float]:
+    """Milliseconds that the main thread works for each frame, while a wheel scrolls."""
+    page.evaluate("document.querySelector('.image-grid').scrollTo(0, 0)")
+    page.wait_for_timeout(500)
+    box = page.locator(".image-grid").bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    session = page.context.new_cdp_session(page)
+    events: list[dict] = []
+    session.on("Tracing.dataCollected", lambda part: events.extend(part["value"]))
+    done = []
+    session.on("Tracing.tracingComplete", lambda _: done.append(True))
+    categories = "devtools.timeline,disabled-by-default-devtools.timeline"
+    session.send("Tracing.start", {"categories": categories, "transferMode": "ReportEvents"})
+    for _ in range(120):
+        page.mouse.wheel(0, 300)
+        page.wait_for_timeout(16)
+    session.send("Tracing.end")
+    while not done:
+        page.wait_for_timeout(50)
+    return work_by_frame(events)
+
+
+def work_by_frame(events: list[dict]) -> list[float]:
+    """From one beginning of a frame of the page's main thread to the next: what its tasks took, by
+    the thread's own time where the trace has it."""
+    mains = {
+        (event["pid"], event["tid"])
+        for event in events
+        if event["name"] == "thread_name" and event["args"]["name"] == "CrRendererMain"
+    }
+    frames = [
+        event
+        for event in events
+        if event["name"] == FRAME and (event["pid"], event["tid"]) in mains
+    ]
+    # Of several processes that which draws most is the page's.
+    threads = [(event["pid"], event["tid"]) for event in frames]
+    main = max(set(threads), key=threads.count)
+    begins = sorted(event["ts"] for event in frames if (event["pid"], event["tid"]) == main)
+    tasks = [
+        event
+        for event in events
+        if event["name"] == "RunTask"
+        and (event["pid"], event["tid"]) == main
+        and event.get("ph") == "X"
+    ]
+    work = [0.0] * (len(begins) - 1)
+    for task in tasks:
+        number = int(np.searchsorted(begins, task["ts"], side="right")) - 1
+        if 0 <= number < len(work):
+            work[number] += task.get("tdur", task["dur"]) / 1000
+    return work
+
+
+def filter_by_tag(page) -> list[float]:
+    """Milliseconds from a click on a tag to the counts of what is left, of ten tags."""
+    return page.evaluate(
+        f"""async () => {{ {IN_SIGHT}
+            const taken = [];
+            const counts = () => document.querySelector(".counts").textContent;
+            const all = counts();
+            for (let number = 1; number <= 10; number++) {{
+                const begin = performance.now();
+                document.getElementById(`tag-${{number}}`).click();
+                await until(() => counts() !== all);
+                taken.push(performance.now() - begin);
+                document.getElementById(`tag-${{number}}`).click();
+                await until(() => counts() === all);
+            }}
+            return taken;
+        }}"""
+    )
+
+
+def preview_edit(page, count: int) -> float:
+    """Seconds from the last letter to how many captions would change."""
+    page.get_by_role("tab", name="Edit").click()
+    page.locator(".steps input").wait_for()
+    milliseconds = page.evaluate(
+        f"""async () => {{ {IN_SIGHT}
+            const field = document.querySelector(".steps input");
+            const begin = performance.now();
+            const set = Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, "value").set;
+            set.call(field, "quite new");
+            field.dispatchEvent(new Event("input", {{ bubbles: true }}));
+            const wanted = "Change {count:,} captions";
+            const there = () => [...document.querySelectorAll("button")].some(
+                (one) => one.textContent.trim() === wanted);
+            await until(there);
+            return performance.now() - begin;
+        }}"""
+    )
+    return milliseconds / 1000
+
+
+def sort_by_keys(page) -> list[float]:
+    """Milliseconds from a key that decides to the next picture, of thirty."""
+    raise NotImplementedError
+
+
+def largest_page() -> float:
+    """kB of the page that loads most."""
+    from lorasmith.studio.app import STATIC
+
+    shared = sum((STATIC / name).stat().st_size for name in ("index.html", "studio.css"))
+    sizes = []
+    for entry in STATIC.glob("*.js"):
+        parts, new = set[Path](), {STATIC / "studio.js", entry}
+        while new:
+            parts |= new
+            text = [part.read_text(encoding="utf-8") for part in new]
+            named = {STATIC / name for t in text for name in re.findall(r'from"\./([\w-]+\.js)"', t)}
+            new = named - parts
+        sizes.append(shared + sum(part.stat().st_size for part in parts))
+    return max(sizes) / 1000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pictures", type=int, default=10_000)
+    parser.add_argument("--work", type=Path, help="where the pictures lie, and stay")
+    asked = parser.parse_args()
+    from playwright.sync_api import sync_playwright
+
+    with tempfile.TemporaryDirectory() as temporary, sync_playwright() as playwright:
+        workspace = (asked.work or Path(temporary)).resolve()
+        folder = workspace / "many" / "dataset"
+        if not folder.is_dir():
+            make_pictures(folder, asked.pictures)
+        shutil.rmtree(folder / ".lorasmith", ignore_errors=True)
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=list(ARGUMENTS))
+        print(json.dumps(measure(browser, workspace, folder, asked.pictures), indent=1))
+        browser.close()
+
+
+def measure(browser, workspace: Path, folder: Path, count: int) -> dict[str, float]:
+    found = {"start": min(measure_start(browser, workspace) for _ in range(3))}
+    with studio(workspace) as (address, process):
+        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        where = f"{address}/dataset?{urlencode({'path': str(folder)})}"
+        page.goto(where)
+        found["first"] = thumbnails(page)
+        again = []
+        for _ in range(3):
+            page.goto(where)
+            again.append(thumbnails(page))
+        found["again"] = statistics.median(again)
+        print(found, file=sys.stderr)
+        found["end"] = jump_to_end(page, count)
+        frames = scroll(page)
+        found["frame"] = float(np.percentile(frames, 95))
+        found["frame median"], found["frames"] = statistics.median(frames), len(frames)
+        found["filter"] = statistics.median(filter_by_tag(page))
+        found["edit"] = preview_edit(page, count)
+        found["memory"] = process.memory_info().rss / 1e6
+    return found
+
+
+if __name__ == "__main__":
+    main()
