@@ -21,8 +21,8 @@ This release instead of the newest.
 .PARAMETER From
 A wheel, or a folder with the source, instead of a release.
 .PARAMETER Extras
-audit, cuda, faces, gather, optimizers, studio; or none (by itself: those that are there; at first cuda
-with an NVIDIA card).
+audit, cuda, faces, gather, optimizers, studio; or none (by itself: those that are there; at first studio,
+and cuda with an NVIDIA card).
 .PARAMETER Torch
 PyTorch's build: cpu, cu126, cu128, cu130, xpu; or pypi (by itself: by the driver).
 What was named stays at later runs, until auto is.
@@ -323,12 +323,12 @@ function Select-TorchVersion([string]$Build, [string]$Kept) {
     return @{ Spec = $TorchNeeds; Says = "the newest there is of it, since $TestedTorch, the tested version, may not be" }
 }
 
-# Those that are there, or what suits the build.
+# Those that are there, or the studio and what suits the build.
 function Get-DefaultExtras([string]$Build) {
     $current = Get-FirstLine (Join-Path $Dir 'current')
     if ($current) { return @((Get-FirstLine (Join-Path $Dir "$current\extras")) -split ',' | Where-Object { $_ }) }
-    if ($Build -match '^cu\d') { return 'cuda' }
-    return @()
+    if ($Build -match '^cu\d') { return @('cuda', 'studio') }
+    return @('studio')
 }
 
 # --- what it takes, and whether the user wants it

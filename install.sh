@@ -62,7 +62,7 @@ will do and how much it will load, and asks.
   --version X        this release instead of the newest
   --from PATH        a wheel, or a folder with the source, instead of a release
   --extras A,B       audit, cuda, faces, gather, optimizers, studio; or none (by itself: those that are there; at first
-                     cuda with an NVIDIA card)
+                     studio, and cuda with an NVIDIA card)
   --torch BUILD      PyTorch's build: cpu, cu126, cu128, cu130, rocm7.2, xpu; or pypi (by itself: by the driver)
                      what was named stays at later runs, until auto is
   --torch-index URL  where PyTorch comes from, instead of https://download.pytorch.org/whl/BUILD
@@ -395,14 +395,14 @@ choose_torch_version() {
     fi
 }
 
-# Those that are there, or what suits the build.
+# Those that are there, or the studio and what suits the build.
 choose_extras() {
     if [ "$extras" != auto ]; then return; fi
-    extras=''
+    extras=studio
     if [ -f "$dir/current" ]; then
         extras=$(cat "$dir/$(cat "$dir/current")/extras" 2>/dev/null || true)
     else
-        case $torch in cu[0-9]*) extras=cuda ;; esac
+        case $torch in cu[0-9]*) extras=cuda,studio ;; esac
     fi
 }
 

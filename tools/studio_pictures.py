@@ -70,6 +70,11 @@ def open_optimizer(page: Page) -> None:
     page.get_by_text("As advised").first.wait_for()
 
 
+def choose_one(page: Page) -> None:
+    page.locator(".image-cell").nth(5).click()
+    page.get_by_role("list", name="Tags").wait_for()
+
+
 SEVERAL = {"optimizer.lr": ["1e-3", "2e-3"]}
 
 PICTURES = {
@@ -78,6 +83,7 @@ PICTURES = {
     "run-dark": Picture(
         "/run", {"path": "{demo}/runs/zorp"}, 'th:has-text("epoch 2")', open_sample, scheme="dark"
     ),
+    "dataset": Picture("/dataset", {"path": "{demo}/dataset"}, ".image-cell", choose_one),
     "train": Picture(
         "/train",
         {"project": "{demo}", "sweep": json.dumps(SEVERAL).replace("{", "{{").replace("}", "}}")},

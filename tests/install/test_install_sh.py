@@ -127,7 +127,7 @@ def test_a_certain_release_or_file(machine: Machine, wheels: Path) -> None:
     (machine.home / "für [mich]").mkdir()
     file = write_lorasmith(machine.home / "für [mich]", "0.2.0")
     text = machine.run("--yes", "--wheels", more, "--from", file.relative_to(machine.home))
-    assert f"what      {file}\n" in text
+    assert f"what      {file}, with the extras studio\n" in text
     # What `lorasmith doctor` says of extras.
     again = (machine.home / PLACE / "env-2" / "again").read_text()
     assert shlex.split(again) == [
@@ -265,7 +265,7 @@ def test_an_nvidia_card_gets_its_build_and_bitsandbytes(machine: Machine) -> Non
     nvidia_smi(machine, "13.0", "8.6")
     text = machine.run(status=2)
     assert "cu130 (NVIDIA's driver can do CUDA 13.0, the card is of compute capability 8.6)" in text
-    assert "with the extras cuda" in text
+    assert "with the extras cuda,studio\n" in text
     assert re.search(r"to load +about [\d.]+ GB", text)
     nvidia_smi(machine, "12.4", word="UMD ")
     assert "cu126 (NVIDIA's driver can do CUDA 12.4)" in machine.run(status=2)
@@ -273,7 +273,7 @@ def test_an_nvidia_card_gets_its_build_and_bitsandbytes(machine: Machine) -> Non
     text = machine.run(status=2)
     assert "cpu (NVIDIA's driver can do CUDA 11.4" in text
     assert "renew the driver" in text
-    assert "extras" not in text
+    assert "with the extras studio\n" in text
     assert "the extras audit" in machine.run("--extras", "audit", "--torch", "cu130", status=2)
     assert "the extras" not in machine.run("--extras=none", "--torch=cu130", status=2)
 
