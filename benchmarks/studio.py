@@ -76,7 +76,6 @@ GOALS = {
     "frame": Goal("main thread's work a frame while scrolling, 95th percentile", 8, "ms"),
     "filter": Goal("filter by a tag", 100, "ms"),
     "edit": Goal("an edit of all captions previewed", 1.0, "s"),
-    "sort": Goal("key to the next picture", 50, "ms"),
     "page": Goal("largest page, with all that it loads", 150, "kB"),
     "memory": Goal("memory of the server at the end", 150, "MB"),
 }
@@ -250,11 +249,6 @@ def preview_edit(page, count: int) -> float:
     return milliseconds / 1000
 
 
-def sort_by_keys(page) -> list[float]:
-    """Milliseconds from a key that decides to the next picture, of thirty."""
-    raise NotImplementedError
-
-
 def largest_page() -> float:
     """kB of the page that loads most."""
     from lorasmith.studio.app import STATIC
@@ -266,7 +260,9 @@ def largest_page() -> float:
         while new:
             parts |= new
             text = [part.read_text(encoding="utf-8") for part in new]
-            named = {STATIC / name for t in text for name in re.findall(r'from"\./([\w-]+\.js)"', t)}
+            named = {
+                STATIC / name for t in text for name in re.findall(r'from"\./([\w-]+\.js)"', t)
+            }
             new = named - parts
         sizes.append(shared + sum(part.stat().st_size for part in parts))
     return max(sizes) / 1000
