@@ -141,8 +141,8 @@ def jump_to_end(page, count: int) -> float:
         f"""async () => {{ {IN_SIGHT}
             const grid = document.querySelector(".image-grid");
             grid.focus();
-            const press = (key) =>
-                grid.dispatchEvent(new KeyboardEvent("keydown", {{ key, bubbles: true, cancelable: true }}));
+            const press = (key) => grid.dispatchEvent(
+                new KeyboardEvent("keydown", {{ key, bubbles: true, cancelable: true }}));
             press("Home");
             await until(() => document.querySelector(".image-cell.current"));
             const begin = performance.now();
