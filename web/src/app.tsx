@@ -20,11 +20,14 @@ interface Page {
   name: string;
   path: string;
   show: FunctionComponent;
+  /** The page that it belongs to, where the bar does not name it. */
+  under?: string;
 }
 
 const PAGES: Page[] = [
   { name: "Home", path: "/", show: lazily(async () => (await import("./pages/home")).HomePage) },
   { name: "Dataset", path: "/dataset", show: lazily(async () => (await import("./pages/dataset")).DatasetPage) },
+  { name: "Sort", path: "/sort", show: lazily(async () => (await import("./pages/sort")).SortPage), under: "/dataset" },
   { name: "Train", path: "/train", show: lazily(async () => (await import("./pages/train")).TrainPage) },
   { name: "Runs", path: "/run", show: lazily(async () => (await import("./pages/run")).RunPage) },
 ];
@@ -52,9 +55,12 @@ export function App() {
         </a>
         <nav aria-label="Pages">
           <ul>
-            {PAGES.map((each) => (
+            {PAGES.filter((each) => !each.under).map((each) => (
               <li key={each.path}>
-                <a href={to(each.path, { project: project.value })} aria-current={each === page ? "page" : undefined}>
+                <a
+                  href={to(each.path, { project: project.value })}
+                  aria-current={each === page || each.path === page?.under ? "page" : undefined}
+                >
                   {each.name}
                 </a>
               </li>

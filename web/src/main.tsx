@@ -12,6 +12,7 @@ import "./styles/components.css";
 import "./styles/shell.css";
 import "./styles/home.css";
 import "./styles/dataset.css";
+import "./styles/sort.css";
 import "./styles/run.css";
 import "./styles/train.css";
 import "uplot/dist/uPlot.min.css";
