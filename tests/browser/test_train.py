@@ -212,6 +212,22 @@ def test_a_run_is_begun_from(train, studio: Server) -> None:
     assert "from=" not in page.url
 
 
+def test_folders_one_by_one(train, studio: Server) -> None:
+    page = train(find="data.folders")
+    page.get_by_role("button", name="Add a folder").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("button", name="zorp").click()
+    dialog.get_by_role("button", name="dataset").click()
+    dialog.get_by_role("button", name="Open this folder").click()
+    page.get_by_label("Repeats of folder 1").fill("7")
+    page.get_by_text("3 pictures × 7 repeats = 21").wait_for()
+    page.get_by_label("Repeats of folder 1").fill("0")
+    told = page.locator("[id='setting-data.folders']").get_by_role("alert")
+    told.get_by_text("0 is out of range").wait_for()
+    page.get_by_role("button", name="Leave folder 1 out").click()
+    page.get_by_text("3 pictures × 1 repeat = 3").wait_for()
+
+
 def test_a_preset_and_the_search(train) -> None:
     page = train()
     page.get_by_role("combobox", name="Preset").select_option("style")
@@ -220,6 +236,9 @@ def test_a_preset_and_the_search(train) -> None:
     page.get_by_label("Search the settings").fill("xyzzy")
     page.get_by_text("No setting has").wait_for()
     page.get_by_role("button", name="Show them again").click()
+    page.get_by_label("Search the settings").fill("model.defaults")
+    assert field(page, "model.defaults").is_checked()  # Though the plan has none of them left.
+    page.get_by_label("Search the settings").fill("")
     field(page, "adapter.rank").wait_for()
 
 

@@ -27,8 +27,10 @@ import { Start } from "./train_start";
 type Section = Schemas["SectionRecord"];
 
 const SHOWN = ["Simple", "All"] as const;
+/** A plan has done what this asks for, so that what it says of it is another thing. */
+const ASKED = "model.defaults";
 /** What a project has of its own; an imported file need not replace it. */
-const OF_PROJECT = ["data.path", "save.output", "save.name"];
+const OF_PROJECT = ["data.path", "data.folders", "data.reg", "save.output", "save.name"];
 
 export function TrainPage() {
   const project = query.value.get("project") ?? "";
@@ -80,7 +82,7 @@ interface Props {
   begin: Draft;
 }
 
-function SetUp({ sections, project, ofProject, begin }: Props) {
+function SetUp({ sections, project, ofProject: usual, begin }: Props) {
   const [draft, setDraft] = useState<Draft>(() => {
     const found = read(query.value);
     const data = query.value.get("data");
@@ -90,6 +92,11 @@ function SetUp({ sections, project, ofProject, begin }: Props) {
     const values = { ...begin.values, ...(data ? { "data.path": data } : {}), ...found.values };
     return { ...found, values };
   });
+  // Folders one by one take the place of the project's own.
+  const ofProject = useMemo(() => {
+    const { "data.path": path, ...others } = usual;
+    return "data.folders" in draft.values || path === undefined ? others : usual;
+  }, [usual, "data.folders" in draft.values]);
   const all = query.value.get("show") === "all";
   const find = useSignal(query.value.get("find") ?? "");
   const [chosen, setChosen] = useState(0);
@@ -271,7 +278,9 @@ function SetUp({ sections, project, ofProject, begin }: Props) {
                   setting={setting}
                   value={draft.values[setting.path]}
                   several={draft.several[setting.path]}
-                  effective={plan?.settings[setting.path] ?? ofProject[setting.path]}
+                  effective={
+                    setting.path === ASKED ? setting.default : (plan?.settings[setting.path] ?? ofProject[setting.path])
+                  }
                   origin={ofProject[setting.path] !== undefined ? "the project" : (plan?.origins[setting.path] ?? "")}
                   problems={problems.get(setting.path) ?? NONE}
                   warnings={warnings.get(setting.path) ?? NONE}

@@ -4,6 +4,7 @@ import type { Problem, Schemas } from "../api/client";
 import { Button } from "../components/button";
 import { Chooser } from "../components/chooser";
 import { parentOf, valueText } from "../format";
+import { Folders } from "./train_folders";
 import { isAsAdvised, type Setting, textOf, valueOf } from "./train_draft";
 
 type Advised = Schemas["AdvisedSetting"];
@@ -37,9 +38,13 @@ export function Field(props: FieldProps) {
   return (
     <div class={`setting ${isGiven ? "given" : ""} ${isWide ? "wide" : ""}`} id={`setting-${setting.path}`}>
       <div class="setting-name">
-        <label for={id} class="mono">
-          {setting.path}
-        </label>
+        {setting.path === "data.folders" ? (
+          <b class="mono">{setting.path}</b>
+        ) : (
+          <label for={id} class="mono">
+            {setting.path}
+          </label>
+        )}
         {setting.unit && <span class="soft small">{setting.unit}</span>}
       </div>
       <div class="setting-control">
@@ -115,7 +120,7 @@ function Facts({ setting, effective, origin }: { setting: Setting; effective: un
   const isOther = origin && effective !== undefined && !same(effective, setting.default);
   return (
     <span class="soft">
-      {setting.input === "list" && "One a line. "}
+      {setting.input === "list" && setting.path !== "data.folders" && "One a line. "}
       {setting.input === "table" && "One a line, as in weight_decay=0.01. "}
       {setting.range && `${capital(setting.range)}. `}
       {isOther && (
@@ -212,6 +217,9 @@ function Control(props: ControlProps) {
         ))}
       </select>
     );
+  }
+  if (setting.path === "data.folders") {
+    return <Folders {...{ id, described, value }} onChange={(folders) => onChange(setting.path, folders)} />;
   }
   return <TextControl {...props} />;
 }
