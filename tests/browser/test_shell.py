@@ -62,3 +62,15 @@ def test_home_is_open_to_everybody(serve: Serve, page, workspace: Path) -> None:
     page.goto(serve(workspace).page())
     page.get_by_role("heading", name="zorp").wait_for()
     require_open_to_everybody(page, NARROW_TOO)
+
+
+def test_files_that_are_refused_keep_none_out(serve: Serve, page, workspace: Path) -> None:
+    (workspace / "broken.png").write_bytes(b"no picture")
+    page.goto(serve(workspace).page())
+    files = [str(workspace / "broken.png"), str(workspace / "zorp" / "dataset" / "0.png")]
+    page.locator("input[type=file]").set_input_files(files)
+    page.get_by_label("Name").fill("some")
+    page.get_by_role("button", name="Copy 2 files in").click()
+    page.get_by_text("1 of 2 are copied; these are not").wait_for()
+    page.get_by_role("button", name="Go on with what was copied").click()
+    page.get_by_role("grid", name="Pictures: 1", exact=True).wait_for()

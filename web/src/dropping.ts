@@ -12,6 +12,7 @@ const ARCHIVES = /\.(zip|cbz)$/i;
 const SETTINGS = /\.(toml|json|sh|bat|ps1|cmd)$/i;
 
 export const isImage = (name: string): boolean => IMAGES.test(name);
+export const isCaption = (name: string): boolean => CAPTIONS.test(name);
 export const isArchive = (name: string): boolean => ARCHIVES.test(name);
 export const isOfDataset = (name: string): boolean => IMAGES.test(name) || CAPTIONS.test(name) || ARCHIVES.test(name);
 

@@ -4,7 +4,7 @@ import { ApiError, get, post, type Problem, problemsOf, upload } from "../api/cl
 import { Button } from "../components/button";
 import { Dialog } from "../components/dialog";
 import { Problems } from "../components/problems";
-import { commonFolder, type Dropped, isArchive, isImage, isOfDataset } from "../dropping";
+import { commonFolder, type Dropped, isArchive, isCaption, isImage, isOfDataset } from "../dropping";
 import { baseName, bytes, joined, percent, quantity } from "../format";
 import { go, to } from "../router";
 
@@ -22,19 +22,29 @@ export function NewProject({ dropped, into, onClose }: Props) {
   const [name, setName] = useState(into ? baseName(into) : outer || archive || "pictures");
   const [share, setShare] = useState<number | null>(null);
   const [problems, setProblems] = useState<Problem[]>([]);
+  // Where files were copied to, and how many, where not all were.
+  const [partly, setPartly] = useState<{ address: string; copied: number } | null>(null);
   const stopping = useRef(new AbortController());
   const size = taken.reduce((sum, each) => sum + each.file.size, 0);
   const images = taken.filter((each) => isImage(each.file.name)).length;
+  const captions = taken.filter((each) => isCaption(each.file.name)).length;
+  const archives = taken.length - images - captions;
   const left = dropped.length - taken.length;
+  const parts = [quantity(images, "picture")];
+  if (captions) parts.push(quantity(captions, "caption file"));
+  if (archives) parts.push(quantity(archives, "archive"));
 
   async function copy() {
     setProblems([]);
     setShare(0);
     stopping.current = new AbortController();
     const told: Problem[] = [];
+    let address = "";
+    let copied = 0;
     try {
       const project = into ?? (await post("/api/projects", { body: { name: name.trim() } })).path;
       const dataset = (await get("/api/project", { query: { path: project } })).dataset;
+      address = to("/dataset", { path: dataset, project });
       let sent = 0;
       for (const { file, folders } of taken) {
         const inner = outer ? folders.slice(1) : folders;
@@ -47,6 +57,7 @@ export function NewProject({ dropped, into, onClose }: Props) {
             stopping.current.signal,
           );
           told.push(...answer.problems);
+          copied++;
         } catch (error) {
           // One bad file keeps none of the others out; a studio that is gone does.
           if (!(error instanceof ApiError) || error.status === 0) throw error;
@@ -55,11 +66,12 @@ export function NewProject({ dropped, into, onClose }: Props) {
         sent += file.size;
         setShare(sent / Math.max(1, size));
       }
-      if (told.length) setProblems(told);
-      else go(to("/dataset", { path: dataset, project }));
+      if (!told.length) return go(address);
     } catch (error) {
-      if (!(error instanceof DOMException && error.name === "AbortError")) setProblems([...told, ...problemsOf(error)]);
+      if (!(error instanceof DOMException && error.name === "AbortError")) told.push(...problemsOf(error));
     } finally {
+      setProblems(told);
+      if (copied) setPartly({ address, copied });
       setShare(null);
     }
   }
@@ -70,12 +82,18 @@ export function NewProject({ dropped, into, onClose }: Props) {
       title={into ? "Add to the project" : "New project"}
       onClose={() => (stopping.current.abort(), onClose())}
       footer={
-        <>
-          <Button onClick={() => (stopping.current.abort(), onClose())}>{busy ? "Stop" : "Cancel"}</Button>
-          <Button kind="primary" type="submit" form="new-project" disabled={busy || !taken.length || !name.trim()}>
-            Copy {quantity(taken.length, "file")} in
+        partly ? (
+          <Button kind="primary" onClick={() => go(partly.address)}>
+            Go on with what was copied
           </Button>
-        </>
+        ) : (
+          <>
+            <Button onClick={() => (stopping.current.abort(), busy || onClose())}>{busy ? "Stop" : "Cancel"}</Button>
+            <Button kind="primary" type="submit" form="new-project" disabled={busy || !taken.length || !name.trim()}>
+              Copy {quantity(taken.length, "file")} in
+            </Button>
+          </>
+        )
       }
     >
       <form
@@ -83,7 +101,7 @@ export function NewProject({ dropped, into, onClose }: Props) {
         class="column"
         onSubmit={(event) => {
           event.preventDefault();
-          void copy();
+          if (!partly) void copy();
         }}
       >
         {!into && (
@@ -92,14 +110,15 @@ export function NewProject({ dropped, into, onClose }: Props) {
             <input
               class="input"
               value={name}
-              onInput={(event) => setName(event.currentTarget.value)}
+              onInput={(event) => (setName(event.currentTarget.value), setProblems([]))}
+              disabled={busy || partly !== null}
               autofocus
               required
             />
           </label>
         )}
         <p>
-          {quantity(images, "picture")}, {quantity(taken.length - images, "other file")}, {bytes(size)}
+          {parts.join(", ")}, {bytes(size)}
         </p>
         {left > 0 && <p class="soft">{quantity(left, "file")} of other kinds stay out.</p>}
         {!taken.length && <p class="soft">There are no pictures, captions or zips among these files.</p>}
@@ -108,6 +127,11 @@ export function NewProject({ dropped, into, onClose }: Props) {
             <progress class="progress" max={1} value={share} aria-label="Copied" />
             <p class="soft number">{percent(share)}</p>
           </>
+        )}
+        {partly && (
+          <p role="status">
+            {partly.copied} of {taken.length} are copied{problems.length > 0 && "; these are not"}.
+          </p>
         )}
         <Problems problems={problems} />
       </form>
