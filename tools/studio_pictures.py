@@ -75,6 +75,12 @@ def choose_one(page: Page) -> None:
     page.locator("ul[aria-label^='Tags of']").wait_for()
 
 
+def name_keys(page: Page) -> None:
+    page.get_by_role("combobox", name="Folder of 1").fill("front")
+    page.get_by_role("combobox", name="Folder of 2").fill("side")
+    page.get_by_role("combobox", name="Folder of 2").press("Enter")
+
+
 SEVERAL = {"optimizer.lr": ["1e-3", "2e-3"]}
 
 PICTURES = {
@@ -84,6 +90,7 @@ PICTURES = {
         "/run", {"path": "{demo}/runs/zorp"}, 'th:has-text("epoch 2")', open_sample, scheme="dark"
     ),
     "dataset": Picture("/dataset", {"path": "{demo}/dataset"}, ".image-cell", choose_one),
+    "sort": Picture("/sort", {"path": "{demo}/dataset"}, "main img", name_keys),
     "train": Picture(
         "/train",
         {"project": "{demo}", "sweep": json.dumps(SEVERAL).replace("{", "{{").replace("}", "}}")},

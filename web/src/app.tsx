@@ -58,6 +58,7 @@ export function App() {
             {PAGES.filter((each) => !each.under).map((each) => (
               <li key={each.path}>
                 <a
+                  data-name={each.name}
                   href={to(each.path, { project: project.value })}
                   aria-current={each === page || each.path === page?.under ? "page" : undefined}
                 >
