@@ -201,7 +201,9 @@ class LazyGroup(click.Group):
             if lacks_memory(error):
                 echo_styled(problem_lines([NO_MEMORY]), err=True)
                 return USER_ERROR, [NO_MEMORY]
-            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            from lorasmith.core.disk import is_full
+
+            if is_full(error):
                 _print_no_more()
                 echo_styled(problem_lines([FULL_DISK]), err=True)
                 return USER_ERROR, [FULL_DISK]

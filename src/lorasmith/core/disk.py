@@ -26,6 +26,9 @@ PATIENCE = 4.0
 # reasons, one of them that somebody holds the file.
 _HELD = frozenset({32, 33, 1224})
 _DENIED = 5
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+# SQLite's numbers: the disk is full, and that it could not be read or written, which a full one is.
+_FULL_OF_SQLITE = frozenset({10, 13})
 _FIRST_WAIT, _LONGEST_WAIT = 0.01, 0.5
 # Characters of a path that Windows takes where nobody has switched on longer ones.
 _LONGEST_PATH = 259
@@ -96,6 +99,17 @@ def _is_read_only(path: Path) -> bool:
         return False
 
 
+def is_full(error: BaseException | None) -> bool:
+    """Whether something failed because a disk is full, or a quota is used up."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return True
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in _FULL_OF_SQLITE:
+            return True
+        error = error.__cause__
+    return False
+
+
 def write_error(path: Path, error: OSError, then: str = "run again") -> WriteError:
     """The operating system's reason, and what to do.
 
@@ -104,7 +118,7 @@ def write_error(path: Path, error: OSError, then: str = "run again") -> WriteErr
     """
     number = getattr(error, "winerror", None)
     length = max(len(os.path.abspath(path)), len(str(error.filename or "")))
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in _FULL:
         what = "the disk is full; nothing was overwritten"
         hint = "free some space (`lorasmith doctor` looks at the disks)"
     elif number in _HELD:

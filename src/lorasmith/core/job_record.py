@@ -27,7 +27,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lorasmith.core.errors import Problem
+from lorasmith.core.errors import Problem, WriteError
 from lorasmith.core.events import Controls, Event, Observer, Progress, StepDone
 from lorasmith.core.files import parse_json, write_json
 
@@ -58,7 +58,7 @@ class JobRecord:
         self._folder = folder
         self._last = 0.0
         created = psutil.Process().create_time()
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, WriteError):
             write_json(folder / PROCESS, {"pid": os.getpid(), "created": created})
 
     @staticmethod
@@ -115,7 +115,7 @@ class JobRecord:
 
     def end(self, status: int, problems: Sequence[Problem]) -> None:
         """Write down how the job ended."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, WriteError):
             told = [asdict(problem) for problem in problems]
             write_json(self._folder / RESULT, {"status": status, "problems": told})
 

@@ -7,13 +7,12 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
+from lorasmith.core.disk import is_full
 from lorasmith.core.errors import RunError, WriteError
 from lorasmith.core.files import check_writable
 
 _PATIENCE = 10.0
 """Seconds to wait for another process's transaction, each of which takes milliseconds."""
-
-_OF_THE_DISK = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR})
 
 _TABLES = """
 BEGIN IMMEDIATE;
@@ -95,7 +94,7 @@ class Database:
                 connection.row_factory = sqlite3.Row
                 yield connection
         except sqlite3.Error as error:
-            if _is_of_the_disk(error):
+            if is_full(error):
                 what = f"nothing was changed, as the disk is full or broken ({error})"
                 raise WriteError.of(self._file, what, "free some space") from error
             hint = "mend the permissions, or put the file away to begin anew"
@@ -109,7 +108,7 @@ class Database:
             connection.close()
             log = self._file.with_name(f"{self._file.name}-wal")
             is_alone = not log.exists() or not log.stat().st_size
-            if not (to_look and is_alone and _is_of_the_disk(error)):
+            if not (to_look and is_alone and is_full(error)):
                 raise
             # A full disk has no room for what several processes share while the file is open.
             address = f"{self._file.as_uri()}?mode=ro&immutable=1"
@@ -118,7 +117,3 @@ class Database:
             connection.close()
             raise
         return connection
-
-
-def _is_of_the_disk(error: sqlite3.Error) -> bool:
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _OF_THE_DISK

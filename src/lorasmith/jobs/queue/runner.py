@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 
 import psutil
 
+from lorasmith.core.disk import is_full
 from lorasmith.core.errors import Problem, RunError, WriteError
 from lorasmith.core.files import write_text
 from lorasmith.core.growing_log import GrowingLog
@@ -114,6 +115,8 @@ def _written(change: Callable[[], T]) -> T:
         try:
             return change()
         except WriteError as error:
+            if not is_full(error):
+                raise
             with contextlib.suppress(OSError):  # Its log may be on the same disk.
                 echo(f"{error}; tried again")
             time.sleep(_FULL)
@@ -176,7 +179,7 @@ def _see_through(ledger: Ledger, job: Job, start: Start | None) -> None:
         try:
             command = _command(ledger, job)
             words = "\n".join(command).encode("utf-8", "replace").decode("utf-8")
-            write_text(record / "command.txt", words + "\n")
+            _written(partial(write_text, record / "command.txt", words + "\n"))
             child = start(command, job.folder, record)
             process = _JobProcess(child, None)
         except (OSError, ValueError, RunError) as error:
@@ -268,6 +271,8 @@ def _note_run(ledger: Ledger, job: Job, events: GrowingLog) -> None:
 def _ending(job: Job, record: Path, status: int | None) -> tuple[State, int | None, str]:
     """What became of a job: its state, its exit status, and why in a sentence."""
     result = read_record(record / RESULT)
+    if result is None and status in (0, 130):  # There was no room for more words.
+        result = {"status": status}
     if result is None:
         if job.wish == "kill":
             return "cancelled", status, "ended at once, as asked"

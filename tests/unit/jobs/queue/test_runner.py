@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -14,7 +15,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lorasmith.core.errors import WriteError
+from lorasmith.core import job_record
+from lorasmith.core.disk import write_error
+from lorasmith.core.events import Progress, ignore
 from lorasmith.core.files import write_json
 from lorasmith.core.job_record import PROCESS, VARIABLE, read_record
 from lorasmith.jobs.queue import runner
@@ -274,6 +277,26 @@ def test_what_began_and_left_nothing_but_a_log_is_not_run_again(ledger: Ledger) 
     assert (ledger.job(job.id).state, ledger.job(job.id).tries) == ("failed", 1)
 
 
+def test_a_record_that_cannot_be_written_ends_no_job(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    record = job_record.JobRecord(tmp_path / "file")
+    record.watching(ignore)(Progress("counting", 1, 2))
+    record.end(0, [])
+
+
+@pytest.mark.parametrize(("status", "state"), [(0, "done"), (130, "cancelled"), (1, "failed")])
+def test_the_exit_status_tells_where_there_was_no_room_for_a_result(
+    ledger: Ledger, status: int, state: str
+) -> None:
+    job = ledger.add(["tokens"], "t", ledger.workspace)
+
+    def leave(command: Sequence[str], folder: Path, record: Path) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, "-S", "-c", f"raise SystemExit({status})"])
+
+    run_queue(ledger, "auto", leave)
+    assert ledger.job(job.id).state == state
+
+
 def test_a_training_whose_run_was_deleted_begins_anew(ledger: Ledger) -> None:
     job = add(ledger, "run")
     run(ledger)
@@ -303,7 +326,9 @@ def test_a_full_disk_costs_a_runner_nothing_but_time(
         def change(self: Ledger, *args, do=getattr(Ledger, name), name=name):  # noqa: B008
             if refusals[name]:
                 refusals[name] -= 1
-                raise WriteError.of("queue.sqlite", "the disk is full")
+                raise write_error(Path("queue.sqlite"), OSError(errno.ENOSPC, "full")) from OSError(
+                    errno.ENOSPC, "full"
+                )
             return do(self, *args)
 
         monkeypatch.setattr(Ledger, name, change)
@@ -311,7 +336,7 @@ def test_a_full_disk_costs_a_runner_nothing_but_time(
     assert [(ledger.job(job.id).state, ledger.job(job.id).tries) for job in jobs] == [
         ("done", 1)
     ] * 2
-    assert capsys.readouterr().out.count("the disk is full; tried again") == 5
+    assert capsys.readouterr().out.count("; tried again\n") == 5
 
 
 def test_a_training_that_was_paused_goes_on_from_its_state(ledger: Ledger) -> None:
