@@ -186,7 +186,7 @@ function Keys({ onClose }: { onClose: () => void }) {
         {allKeys().map((key) => (
           <div key={key.keys}>
             <dt>
-              <kbd>{key.keys.replace("Arrow", "")}</kbd>
+              <kbd>{key.keys.replace(/Arrow(?=[A-Z])/, "")}</kbd>
             </dt>
             <dd>{key.does}</dd>
           </div>

@@ -32,7 +32,8 @@ export function useKeys(keys: Key[]): void {
 export function nameOf(event: KeyboardEvent): string {
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   // "?" is typed with Shift on some keyboards and without on others.
-  const shift = event.shiftKey && event.key.length > 1 ? "Shift+" : "";
+  const isNamed = event.key.length > 1 || event.ctrlKey || event.metaKey || event.altKey;
+  const shift = event.shiftKey && isNamed ? "Shift+" : "";
   return `${event.ctrlKey || event.metaKey ? "Ctrl+" : ""}${event.altKey ? "Alt+" : ""}${shift}${key}`;
 }
 

@@ -22,7 +22,8 @@ from lorasmith.core.files import check_writable
 from lorasmith.data.images import SUFFIXES
 from lorasmith.data.layout import is_cache, natural_key
 from lorasmith.jobs.demo import PICTURE
-from lorasmith.jobs.runs.reader import find_runs
+from lorasmith.jobs.runs.reader import cover_of, find_runs
+from lorasmith.training.runs.folder import RunFolder
 
 DATASET, RUNS, LORAS = "dataset", "runs", "loras"
 IMG = "img"
@@ -36,7 +37,7 @@ class Project:
         images: image files of its dataset, and of the folders right in that.
         runs: folders of runs, the newest first.
         loras: LoRA files in ``loras``.
-        cover: an image to know it by: a sample of its newest run, else the first of its dataset.
+        cover: an image to know it by: the newest sample of a run, else the first of its dataset.
         showcase: the image that the demo ended with, where this is its folder.
     """
 
@@ -70,10 +71,7 @@ def read_project(path: Path) -> Project:
     images = list(_images(dataset_of(path)))
     runs = sorted(find_runs(path / RUNS), key=_time, reverse=True)
     loras = [one for one in _files(path / LORAS) if one.suffix.lower() == ".safetensors"]
-    samples = [
-        one for run in runs[:1] for one in _files(run / "samples") if one.suffix.lower() in SUFFIXES
-    ]
-    cover = samples[-1] if samples else next(iter(images), None)
+    sample = next((cover for run in runs if (cover := cover_of(RunFolder(run)))), None)
     showcase = path / PICTURE
     return Project(
         path=path,
@@ -81,7 +79,7 @@ def read_project(path: Path) -> Project:
         images=len(images),
         runs=tuple(runs),
         loras=tuple(loras),
-        cover=cover,
+        cover=sample or next(iter(images), None),
         showcase=showcase if showcase.is_file() else None,
     )
 

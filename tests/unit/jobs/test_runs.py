@@ -33,7 +33,7 @@ def test_a_run_in_a_list(run: Path) -> None:
     assert (only.step, only.steps, only.model) == (20, 40, "demo")
     assert only.loss == pytest.approx(0.1)
     assert only.lora == str(run / "cat-000002.safetensors")
-    assert only.cover == str(run / "samples" / "00000020-01-8.png")
+    assert only.cover == str(run / "samples" / "00000020-00-7.png")
     assert only.started == pytest.approx((run / "settings.toml").stat().st_mtime)
     assert only.seconds_left is None
 

@@ -103,6 +103,7 @@ function Dataset({ path }: { path: string }) {
     { keys: "Enter", does: "Show the picture large", run: () => store.current.value && show(store.current.value) },
     { keys: "Ctrl+z", does: "Undo the last change of the dataset", run: () => void store.turn("undo") },
     { keys: "Ctrl+y", does: "Do it again", run: () => void store.turn("redo") },
+    { keys: "Ctrl+Shift+z", does: "Do it again, too", run: () => void store.turn("redo") },
     {
       keys: "Delete",
       does: "Put what is chosen into the trash…",

@@ -67,7 +67,7 @@ export function FindingsPanel({ store, onOpen }: { store: DatasetStore; onOpen: 
           <option value="">anything</option>
           {KINDS.map((each) => (
             <option key={each} value={each}>
-              a {each}
+              {/^[aeiou]/.test(each) ? "an" : "a"} {each}
             </option>
           ))}
         </select>

@@ -230,7 +230,7 @@ class RunReader:
         loras = [path for path in folder.lora_files if _is_sendable(path)]
         final = next((path for path in loras if path == folder.result), None)
         newest = final or max(loras, key=lambda path: _stat(path)[0], default=None)
-        covers = [image for _, image in folder.drawn_samples() if _is_sendable(image)]
+        cover = cover_of(folder)
         running = busy and bool(last)
         summary = RunSummary(
             path=str(folder.path),
@@ -242,7 +242,7 @@ class RunReader:
             started=settings[0] / 1e9 if settings[0] else None,
             model=plain_text(model.get("path")) if isinstance(model, dict) else "",
             lora=str(newest) if newest is not None else "",
-            cover=str(covers[-1]) if covers else "",
+            cover=str(cover) if cover is not None else "",
             seconds_left=number_of(last.get("seconds_left")) if running else None,
         )
         self._summaries.put(folder.path, (signature, summary))
@@ -320,6 +320,13 @@ def opened_run(path: Path) -> RunFolder:
         what = f"is not a run folder: there is no {RUN_FILES[0]} in it"
         raise RunError.of(path, what, "choose a folder that `lorasmith train` made")
     return RunFolder(path)
+
+
+def cover_of(folder: RunFolder) -> Path | None:
+    """The newest image of the first prompt that a run drew: what it is about, as far as it is."""
+    drawn = [(number, image) for number, image in folder.drawn_samples() if _is_sendable(image)]
+    first = min((number for number, _ in drawn), default=0)
+    return next((image for number, image in reversed(drawn) if number == first), None)
 
 
 def _has_loss(record: Mapping[str, Any]) -> bool:

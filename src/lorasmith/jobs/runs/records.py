@@ -29,7 +29,7 @@ class RunSummary(Record):
         started: when its settings were written, in Unix seconds.
         model: the base model, as the settings name it.
         lora: the result, else the newest snapshot; "" where there is none.
-        cover: the newest sample image; "" where there is none.
+        cover: the newest sample image of the first prompt; "" where there is none.
         seconds_left: of a running one's steps.
     """
 
