@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -340,6 +342,33 @@ def test_a_mask_is_painted_and_taken_away(page: Page, folder: Path) -> None:
     assert page.get("picture", name="0.png")["mask"] == str(folder / "0-masklabel.png")
     page.put("mask", name="0.png", png="", apply=True)
     assert not (folder / "0-masklabel.png").exists()
+
+
+def test_pages_of_a_dataset_need_no_torch(folder: Path, workspace: Path) -> None:
+    code = f"""
+import sys
+from pathlib import Path
+from fastapi.testclient import TestClient
+from lorasmith.core.events import Controls, ignore
+from lorasmith.jobs.dataset.audit import AuditRequest
+from lorasmith.studio.app import create_app
+client = TestClient(create_app(Path({str(workspace)!r})), base_url="http://127.0.0.1")
+AuditRequest(folders=[Path({str(folder)!r})]).run(ignore, Controls())
+address = "/api/dataset/{{}}?path=zorp&name=0.png&prefix=ha"
+for name in ("images", "findings", "scores", "history", "buckets", "words", "caption", "picture"):
+    answer = client.get(address.format(name))
+    assert answer.status_code == 200, answer.text
+bodies = {{"edit": {{"operations": ["add=hat"]}}, "mend": {{"ids": ["all-safe"]}},
+           "filter": {{"where": "tokens:>3 blur:<2"}}, "complete": {{"text": "ta", "cursor": 2}}}}
+for name, body in bodies.items():
+    answer = client.post(address.format(name), json=body)
+    assert answer.status_code == 200, answer.text
+print("torch" in sys.modules)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout.strip() == "False", done.stderr
 
 
 def test_many_requests_at_once_are_answered_one_after_the_other(page: Page) -> None:

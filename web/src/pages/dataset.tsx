@@ -12,7 +12,7 @@ import { useKeys } from "../keys";
 import { alter, go, query, to } from "../router";
 import { remember, remembered } from "../session";
 import { CaptionEditor } from "./dataset_caption";
-import { EditPanel, imageOf, usePreview } from "./dataset_edit";
+import { EditPanel, imageOf, usePreview, WORD_LIST } from "./dataset_edit";
 import { FilterBox, TagList } from "./dataset_filter";
 import { FindingsPanel } from "./dataset_findings";
 import { DatasetGrid } from "./dataset_grid";
@@ -75,17 +75,18 @@ function Dataset({ path }: { path: string }) {
     alter({ where: next });
   };
   const show = (name: string | null) => {
-    if (name) store.current.value = name;
+    if (name) {
+      store.current.value = name;
+      // Keys are about the picture that is to be seen.
+      store.select([name]);
+    }
     alter({ image: name }, { replace: !!open && !!name });
   };
   const move = (step: number) => {
     const shown = store.shown.value;
     const at = shown.indexOf(store.places.value.get(open) ?? -1);
     const next = store.names.value[shown[Math.min(shown.length - 1, Math.max(0, at + step))] ?? -1];
-    if (next && next !== open) {
-      store.select([next]);
-      show(next);
-    }
+    if (next && next !== open) show(next);
   };
 
   useKeys([
@@ -196,6 +197,9 @@ function Dataset({ path }: { path: string }) {
           <a class="button" href={to("/sort", { path, where, project: query.value.get("project") })}>
             Sort…
           </a>
+          <a class="button" href={to("/train", { data: listing.folder, project: query.value.get("project") })}>
+            Train…
+          </a>
         </div>
         {store.error.value !== undefined && <Failed error={store.error.value} />}
         <Problems problems={listing.problems} warning />
@@ -268,7 +272,47 @@ function CaptionPanel({ store, open, onOpen }: { store: DatasetStore; open: stri
         </div>
       )}
       <CaptionEditor store={store} name={name} />
+      <WordLists />
     </div>
+  );
+}
+
+/** A list of the user's, from which tags are completed besides those of the dataset and the tagger's. */
+function WordLists() {
+  const [list, setList] = useState(remembered(WORD_LIST));
+  const [choosing, setChoosing] = useState(false);
+  const choose = (path: string) => {
+    remember(WORD_LIST, path);
+    setList(path);
+    setChoosing(false);
+  };
+  return (
+    <details class="small">
+      <summary>Completion</summary>
+      <div class="column">
+        <p class="soft">
+          From the tags of this dataset{list ? ", your list" : ""}, and the words that a tagger knows. Lists are those
+          of the web UI's tag completion (danbooru.csv).
+        </p>
+        {list && (
+          <code class="cut" title={list}>
+            {baseName(list)}
+          </code>
+        )}
+        <div class="row">
+          <Button onClick={() => setChoosing(true)}>{list ? "Another list…" : "Use a list of tags…"}</Button>
+          {list && <Button onClick={() => choose("")}>No list</Button>}
+        </div>
+      </div>
+      {choosing && (
+        <Chooser
+          title="A list of tags"
+          kinds={["other", "text"]}
+          onClose={() => setChoosing(false)}
+          onChoose={choose}
+        />
+      )}
+    </details>
   );
 }
 

@@ -6,6 +6,7 @@ import { Combobox } from "../components/combobox";
 import { say, sayProblems } from "../components/notices";
 import { Failed } from "../components/problems";
 import { baseName } from "../format";
+import { useKeys } from "../keys";
 import { remember, remembered } from "../session";
 import { completeTag } from "./dataset_edit";
 import type { Caption, DatasetStore } from "./dataset_store";
@@ -202,6 +203,7 @@ function Chips({ store, caption, onWrite }: ChipsProps) {
     if (more.length) onWrite([...tags, ...more]);
   }
 
+  useKeys([{ keys: "t", does: "Caption: add a tag", run: () => input.current?.focus() }]);
   const after = caption.tokens.after_tags;
   return (
     <>
@@ -212,6 +214,7 @@ function Chips({ store, caption, onWrite }: ChipsProps) {
         complete={(value, _, signal) => completeTag(store, value, signal)}
         onInput={(value) => setText(value.trimStart())}
         onEnter={add}
+        onEscape={toPictures}
         takesWhole
         onKey={(event) => {
           if ((event.key === "Backspace" || event.key === "ArrowLeft") && !text && tags.length) {
@@ -304,6 +307,9 @@ function Chips({ store, caption, onWrite }: ChipsProps) {
     </>
   );
 }
+
+/** From a caption back to the pictures. */
+const toPictures = () => document.querySelector<HTMLElement>(".image-grid, .large-view")?.focus();
 
 function ChipField(props: { store: DatasetStore; tag: string; onDone: (value: string | null) => void }) {
   const [value, setValue] = useState(props.tag);

@@ -9,6 +9,7 @@ import { CommandLine } from "../components/command_line";
 import { say } from "../components/notices";
 import { Failed } from "../components/problems";
 import { quantity } from "../format";
+import { remembered } from "../session";
 import type { Changes, DatasetStore } from "./dataset_store";
 
 type Row = Schemas["ChangeRow"];
@@ -190,13 +191,21 @@ export function EditPanel({ store }: { store: DatasetStore }) {
   );
 }
 
+/** Under what name the browser remembers the user's list of tags. */
+export const WORD_LIST = "word-list";
+
 export async function completeTag(store: DatasetStore, text: string, signal: AbortSignal) {
   // The tag that is being written, behind the last comma.
   const begin = text.lastIndexOf(",") + 1;
   const prefix = text.slice(begin).trimStart();
   if (!prefix) return [];
   const start = text.length - prefix.length;
-  const found = await get("/api/dataset/words", { query: { path: store.path, prefix, most: 12 }, signal });
+  const query = { path: store.path, prefix, most: 12 };
+  const words = remembered(WORD_LIST);
+  const found = await get("/api/dataset/words", { query: { ...query, words }, signal }).catch((error: unknown) => {
+    if (!words || signal.aborted) throw error;
+    return get("/api/dataset/words", { query, signal }); // The list is gone, or no list.
+  });
   return found
     .filter((one) => one.tag !== prefix)
     .map((one) => ({

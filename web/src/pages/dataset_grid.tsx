@@ -49,9 +49,12 @@ export function DatasetGrid({ store, size, onOpen }: Props) {
 
   useLayoutEffect(() => {
     const element = box.current!;
-    const watch = new ResizeObserver(() => {
-      view.value = { width: element.clientWidth, height: element.clientHeight };
-    });
+    const measure = () => (view.value = { width: element.clientWidth, height: element.clientHeight });
+    measure();
+    // Who comes back from a large picture goes on by keys; who writes a filter goes on writing.
+    if (document.activeElement === document.body && store.places.value.has(store.current.value))
+      element.focus({ preventScroll: true });
+    const watch = new ResizeObserver(measure);
     watch.observe(element);
     return () => watch.disconnect();
   }, []);
@@ -76,8 +79,10 @@ export function DatasetGrid({ store, size, onOpen }: Props) {
 
   // Where the shown become fewer, the browser scrolls up by itself; where they are others, one begins above.
   const where = useComputed(() => `${store.where.value}\n${store.subset.value?.title ?? ""}`);
+  const seen = useRef(where.value);
   useSignalEffect(() => {
-    where.value;
+    if (where.value === seen.current) return;
+    seen.current = where.value;
     box.current?.scrollTo(0, 0);
   });
 
@@ -94,6 +99,15 @@ export function DatasetGrid({ store, size, onOpen }: Props) {
     const below = top + step + GAP - element.clientHeight;
     if (below > element.scrollTop) element.scrollTop = below;
   }
+
+  // And sees where it stands.
+  const isNew = useRef(true);
+  useLayoutEffect(() => {
+    if (!view.value.height || !isNew.current) return;
+    isNew.current = false;
+    const index = indexOf(store.current.value);
+    if (index >= 0) reveal(index);
+  }, [view.value.height]);
 
   function range(from: number, to: number): string[] {
     const [low, high] = from < to ? [from, to] : [to, from];
@@ -261,7 +275,12 @@ export function DatasetGrid({ store, size, onOpen }: Props) {
     }
     some.push(
       // The same elements are filled anew while one scrolls.
-      <div key={row % visible} role="row" aria-rowindex={row + 1} style={{ top: `${GAP + row * step}px` }}>
+      <div
+        key={row % visible}
+        role="row"
+        aria-rowindex={row + 1}
+        style={{ transform: `translateY(${GAP + row * step}px)` }}
+      >
         {cells}
       </div>,
     );

@@ -156,6 +156,10 @@ export class DatasetStore {
       batch(() => {
         this.taken.value = answer;
         this.shownWhere.value = where;
+        // What is not to be seen is not chosen.
+        const shown = new Set(answer.images.map((place) => this.names.value[place]));
+        const selected = [...this.selected.value].filter((name) => shown.has(name));
+        if (selected.length !== this.selected.value.size) this.selected.value = new Set(selected);
         this.whereError.value = undefined;
       });
     } catch (error) {

@@ -27,7 +27,8 @@ from lorasmith.curation.facts import NAME as FACTS
 from lorasmith.data.caption_files import TABLE_SUFFIXES
 
 _MOST_OPEN = 4
-_MOST_PLANS = 3
+_MOST_PLANS = 2
+_MOST_WATCHED = 500
 _CLOSE_LOOK = 10.0
 """Seconds after which a quick look is a close one."""
 
@@ -140,6 +141,7 @@ class OpenDataset:
     def __init__(self, folder: Path, allowed: Allowed) -> None:
         self.folder = folder
         self.lock = threading.RLock()
+        self._prefix = len(os.path.join(folder, ""))
         self.left_out: list[Problem] = []
         """Images that are or have links to where nothing may be read."""
         self._allowed = allowed
@@ -156,9 +158,10 @@ class OpenDataset:
         self.refresh(close=True)
 
     def folder_times(self) -> list[tuple[str, int]]:
-        """When each of its folders changed last; safe to ask from any thread."""
+        """When each of its folders (the first ones of very many) changed last; safe to ask from
+        any thread."""
         times = []
-        for place in list(self._files.times):
+        for place in list(self._files.times)[:_MOST_WATCHED]:
             try:
                 times.append((place, os.stat(place).st_mtime_ns))
             except OSError:
@@ -191,7 +194,8 @@ class OpenDataset:
 
     def name_of(self, image: CollectionImage) -> str:
         """Its path from the folder on, with ``/``."""
-        return image.path.relative_to(self.folder).as_posix()
+        name = str(image.path)[self._prefix :]
+        return name if os.sep == "/" else name.replace(os.sep, "/")
 
     def has(self, name: str) -> bool:
         return name in self._places
@@ -329,11 +333,13 @@ class OpenDataset:
         bad = [path for path in files.links if not self._allowed(path)]
         collection = open_collection(self.folder)
         # What belongs to an image is left out with it; tables hold captions of any.
-        owned = {file for image in collection.images for file in image.files}
-        tables = [path for path in bad if path.suffix.lower() in TABLE_SUFFIXES]
-        if tables := [path for path in tables if path not in owned]:
+        tables = {path for path in bad if path.suffix.lower() in TABLE_SUFFIXES}
+        if tables:
+            tables -= {file for image in collection.images for file in image.files}
+        if tables:
             what = "is a symbolic link out of the folders that may be opened"
-            raise DatasetError(Problem(str(path), what, "remove it, or copy it") for path in tables)
+            hint = "remove it, or copy it"
+            raise DatasetError(Problem(str(path), what, hint) for path in sorted(tables))
         if not self._allowed(collection.root):
             what = f"is part of the dataset {collection.root}, which may not be opened"
             raise DatasetError.of(self.folder, what, "allow that folder, too")
