@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageChops
+from PIL import Image
 
 from lorasmith.core.disk import discard
 from lorasmith.core.errors import DatasetError
@@ -20,9 +20,9 @@ from lorasmith.core.events import Controls, Observer, Progress, ignore
 from lorasmith.core.file_names import relative_path
 from lorasmith.curation.changes.trash import STORE
 from lorasmith.curation.images.convert import file_oddities
-from lorasmith.curation.pixels import Pixels, jpeg_quality, measure_pixels
+from lorasmith.curation.pixels import Pixels, joined_bytes, jpeg_quality, measure_pixels
 from lorasmith.data.cache.file_memo import hash_file
-from lorasmith.data.images import Header, glance, read_header
+from lorasmith.data.images import Glance, Header, glance, read_header
 
 NAME = "facts.sqlite"
 _VERSION = 6  # of what is measured; another begins anew
@@ -34,6 +34,7 @@ _SHARP = 90.0
 _DETAIL = 256  # px; blur is measured at this size, to which JPEGs are decoded at little cost
 
 _GREYS = (24, 24)
+_LEVELS = np.arange(256) / 255
 
 _HASH_PIXELS = 32
 # The first eight rows of the discrete cosine transform (type II) of 32 numbers.
@@ -106,13 +107,38 @@ _PIXELS = [field.name for field in fields(Pixels)]
 _COLUMNS = [field.name for field in fields(ImageFacts) if field.name != "pixels"] + _PIXELS
 
 
-def measure_image(path: Path, content_hash: str = "", *, closely: bool = False) -> ImageFacts:
-    """Decode an image and measure it; one that cannot be decoded has a ``problem``.
+@dataclass(frozen=True, slots=True)
+class _Decoded:
+    """What was seen of a file, and is still to be measured."""
+
+    path: Path
+    file_bytes: int
+    content_hash: str
+    glance: Glance
+    oddities: str
+
+
+def measure_image(path: Path, *, closely: bool = False) -> ImageFacts:
+    """As :func:`measure_images`, of one."""
+    return measure_images([path], closely=closely)[0]
+
+
+def measure_images(
+    paths: Sequence[Path], content_hashes: Sequence[str] = (), *, closely: bool = False
+) -> list[ImageFacts]:
+    """Decode images and measure them; one that cannot be decoded has a ``problem``.
 
     Args:
-        content_hash: where it is known.
-        closely: with :attr:`ImageFacts.pixels`, which takes a fifth of decoding.
+        content_hashes: where they are known, "" of one that is not.
+        closely: with :attr:`ImageFacts.pixels`.
     """
+    hashes = content_hashes or [""] * len(paths)
+    looks = [_decoded(path, content) for path, content in zip(paths, hashes, strict=True)]
+    measured = iter(_measured([one for one in looks if isinstance(one, _Decoded)], closely))
+    return [next(measured) if isinstance(one, _Decoded) else one for one in looks]
+
+
+def _decoded(path: Path, content_hash: str) -> _Decoded | ImageFacts:
     size = 0
     try:
         size = path.stat().st_size
@@ -124,34 +150,49 @@ def measure_image(path: Path, content_hash: str = "", *, closely: bool = False) 
     except DatasetError as error:
         problem = error.problems[0]
         return _unusable(problem.what, problem.hint, size, content_hash)
-    thumbnail, header = image.thumbnail, image.header
-    grey = thumbnail.convert("L")
-    values = np.array(grey.histogram(), np.float64)
-    share, levels = values / values.sum(), np.arange(256) / 255
-    mean = float(share @ levels)
-    return ImageFacts(
-        "",
-        header.width,
-        header.height,
-        size,
-        header.format,
-        header.frames,
-        content_hash,
-        image.transparent,
-        perceptual_hash(grey),
-        thumbnail.resize((4, 4), Image.Resampling.BOX).tobytes(),
-        grey.resize(_GREYS, Image.Resampling.BILINEAR, (0, 0, *image.extent)).tobytes(),
-        _blur(image.bands) if image.bands is not None else 0.0,
-        mean,
-        float(np.sqrt(share @ (levels - mean) ** 2)),
-        _saturation(thumbnail),
-        "",
-        ", ".join(odd),
-        jpeg_quality(image.quantisation),
-        header.has_alpha,
-        header.warning,
-        measure_pixels(path, thumbnail) if closely else None,
-    )
+    return _Decoded(path, size, content_hash, image, ", ".join(odd))
+
+
+def _measured(looks: Sequence[_Decoded], closely: bool) -> list[ImageFacts]:
+    """Of several at once: thumbnails are so small that each call takes longer to begin than to
+    work, and threads would wait for one another at every one of them."""
+    thumbnails = [look.glance.thumbnail for look in looks]
+    greys = [thumbnail.convert("L") for thumbnail in thumbnails]
+    pixels: Sequence[Pixels | None] = [None] * len(looks)
+    if closely:
+        pixels = measure_pixels([look.path for look in looks], thumbnails)
+    hashes, saturations = perceptual_hashes(greys), _saturations(thumbnails)
+    facts = []
+    for number, (look, grey) in enumerate(zip(looks, greys, strict=True)):
+        image, header = look.glance, look.glance.header
+        brightness, contrast = _light(grey)
+        extent = (0, 0, *image.extent)
+        facts.append(
+            ImageFacts(
+                "",
+                header.width,
+                header.height,
+                look.file_bytes,
+                header.format,
+                header.frames,
+                look.content_hash,
+                image.transparent,
+                hashes[number],
+                image.thumbnail.resize((4, 4), Image.Resampling.BOX).tobytes(),
+                grey.resize(_GREYS, Image.Resampling.BILINEAR, extent).tobytes(),
+                _blur(image.bands) if image.bands is not None else 0.0,
+                brightness,
+                contrast,
+                saturations[number],
+                "",
+                look.oddities,
+                jpeg_quality(image.quantisation),
+                header.has_alpha,
+                header.warning,
+                pixels[number],
+            )
+        )
+    return facts
 
 
 def _unusable(problem: str, hint: str, file_bytes: int, content_hash: str) -> ImageFacts:
@@ -160,19 +201,28 @@ def _unusable(problem: str, hint: str, file_bytes: int, content_hash: str) -> Im
     )
 
 
-def perceptual_hash(grey: Image.Image) -> int:
-    """64 bits, equal to imagehash's ``phash``: which of an image's 64 lowest frequencies are above
-    their median. Of near duplicates 0 to 6 bits differ, of different images about 32.
+def perceptual_hashes(greys: Sequence[Image.Image]) -> list[int]:
+    """Of each 64 bits, equal to imagehash's ``phash``: which of an image's 64 lowest frequencies
+    are above their median. Of near duplicates 0 to 6 bits differ, of different images about 32.
 
     Args:
-        grey: mode "L".
+        greys: mode "L".
     """
-    small = grey.resize((_HASH_PIXELS, _HASH_PIXELS), Image.Resampling.LANCZOS)
-    pixels = np.asarray(small, np.float64)
-    frequencies = _LOW_FREQUENCIES @ pixels @ _LOW_FREQUENCIES.T
-    ordered = np.sort(frequencies, axis=None)  # np.median takes six times as long
-    bits = frequencies > (ordered[31] + ordered[32]) / 2
-    return int.from_bytes(np.packbits(bits).tobytes(), "big")
+    side = (_HASH_PIXELS, _HASH_PIXELS)
+    small = joined_bytes([grey.resize(side, Image.Resampling.LANCZOS) for grey in greys])
+    pixels = small.reshape(-1, *side).astype(np.float64)
+    frequencies = (_LOW_FREQUENCIES @ pixels @ _LOW_FREQUENCIES.T).reshape(-1, 64)
+    ordered = np.sort(frequencies)  # np.median takes six times as long
+    bits = frequencies > (ordered[:, 31:32] + ordered[:, 32:33]) / 2
+    return [int.from_bytes(row.tobytes(), "big") for row in np.packbits(bits, axis=1)]
+
+
+def _light(grey: Image.Image) -> tuple[float, float]:
+    """Mean and standard deviation of brightness, 0 to 1."""
+    values = np.array(grey.histogram(), np.float64)
+    share = values / values.sum()
+    mean = float(share @ _LEVELS)
+    return mean, float(np.sqrt(share @ (_LEVELS - mean) ** 2))
 
 
 def _blur(bands: Image.Image) -> float:
@@ -193,13 +243,16 @@ def _blur(bands: Image.Image) -> float:
     return float(np.exp(-int(np.partition(strengths, weaker)[weaker]) / _SHARP))
 
 
-def _saturation(image: Image.Image) -> float:
-    """Mean of HSV's saturation of an RGB image, 0 to 1."""
-    red, green, blue = image.split()
-    brightest = ImageChops.lighter(ImageChops.lighter(red, green), blue)
-    darkest = ImageChops.darker(ImageChops.darker(red, green), blue)
-    high, low = np.asarray(brightest, np.float32), np.asarray(darkest, np.float32)
-    return float(((high - low) / np.maximum(high, 1)).mean())
+def _saturations(images: Sequence[Image.Image]) -> list[float]:
+    """Means of HSV's saturation of RGB images, 0 to 1."""
+    if not images:
+        return []
+    red, green, blue = joined_bytes(images).reshape(-1, 3).T
+    high = np.maximum(np.maximum(red, green), blue).astype(np.float32)
+    low = np.minimum(np.minimum(red, green), blue).astype(np.float32)
+    values = (high - low) / np.maximum(high, 1)
+    ends = np.cumsum([image.width * image.height for image in images])
+    return [float(part.mean()) for part in np.split(values, ends[:-1])]
 
 
 class FactsStore:
@@ -290,18 +343,22 @@ class FactsStore:
     def _measure_all(
         self, paths: Sequence[Path], *, closely: bool
     ) -> dict[Path, tuple[tuple[int, int] | None, ImageFacts]]:
-        return {path: self._measure(path, closely) for path in paths}
-
-    def _measure(self, path: Path, closely: bool) -> tuple[tuple[int, int] | None, ImageFacts]:
-        stamp = _stamp(path)
-        try:
-            content = hash_file(path)
-        except OSError:
-            return stamp, measure_image(path, closely=closely)
-        known = self._facts.get(content)
-        if known is not None and not _is_missing(known, closely):
-            return stamp, known
-        return stamp, measure_image(path, content, closely=closely)
+        results: dict[Path, tuple[tuple[int, int] | None, ImageFacts]] = {}
+        unknown: dict[Path, tuple[tuple[int, int] | None, str]] = {}
+        for path in paths:
+            stamp, content = _stamp(path), ""
+            with contextlib.suppress(OSError):  # Whoever decodes it says so.
+                content = hash_file(path)
+            known = self._facts.get(content)
+            if known is None or _is_missing(known, closely):
+                unknown[path] = (stamp, content)
+            else:
+                results[path] = (stamp, known)
+        hashes = [content for _, content in unknown.values()]
+        new = measure_images(list(unknown), hashes, closely=closely)
+        for (path, (stamp, _)), one in zip(unknown.items(), new, strict=True):
+            results[path] = (stamp, one)
+        return results
 
     def _remember(self, new: Mapping[Path, tuple[tuple[int, int] | None, ImageFacts]]) -> None:
         files, facts = {}, {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,39 +61,55 @@ class Pixels:
     border: float
 
 
-def measure_pixels(path: Path, thumbnail: Image.Image) -> Pixels:
-    """
+def measure_pixels(paths: Sequence[Path], thumbnails: Sequence[Image.Image]) -> list[Pixels]:
+    """Of several images at once, as beginning to work out takes longer than the few pixels do.
+
     Args:
-        path: of the image; it is decoded again where the thumbnail seems to have a border.
-        thumbnail: RGB, upright, its shorter side 64 to 128 px, or less of a smaller image.
+        paths: of the images; one is decoded again where its thumbnail seems to have a border.
+        thumbnails: RGB, upright, the shorter side 64 to 128 px, or less of a smaller image.
     """
-    small = thumbnail.resize((_SIDE, _SIDE), Image.Resampling.BOX)
-    brightness = np.asarray(small.convert("L")).ravel()
-    # Channels first: the maximum over them is then quick.
-    planes = np.ascontiguousarray(np.asarray(small).transpose(2, 0, 1), np.int16)
-    here = planes[:, :-1, :-1]
-    steps = np.maximum(np.abs(planes[:, :-1, 1:] - here), np.abs(planes[:, 1:, :-1] - here)).max(0)
-    rim = planes[:, _RIM_PIXELS]
-    ground = np.partition(rim, rim.shape[1] // 2)[:, rim.shape[1] // 2]
-    from_ground = np.abs(planes - ground[:, None, None]).max(0)
+    if not thumbnails:
+        return []
+    small = [one.resize((_SIDE, _SIDE), Image.Resampling.BOX) for one in thumbnails]
+    pixels = joined_bytes(small).reshape(-1, _SIDE, _SIDE, 3)
+    # (images, 3, 48, 48): channels first, as the maximum over them is then quick.
+    planes = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2), np.int16)
+    brightness = joined_bytes([one.convert("L") for one in small]).reshape(len(small), -1)
+    here = planes[..., :-1, :-1]
+    steps = np.maximum(np.abs(planes[..., :-1, 1:] - here), np.abs(planes[..., 1:, :-1] - here))
+    steps = steps.max(1).reshape(len(small), -1)
+    rim = planes[..., _RIM_PIXELS]
+    middle = rim.shape[-1] // 2
+    ground = np.partition(rim, middle)[..., middle]
+    from_ground = np.abs(planes - ground[..., None, None]).max(1)
     darkest, lightest = _quantiles(brightness, (_DARK, _LIGHT))
-    (chroma,) = _quantiles((planes.max(0) - planes.min(0)).ravel(), (_COLOURFUL,))
-    return Pixels(
-        darkest / 255,
-        lightest / 255,
-        chroma / 255,
-        int(np.count_nonzero(steps > _DETAIL)) / steps.size,
-        int(np.count_nonzero(steps <= _FLAT)) / steps.size,
-        int(np.count_nonzero(from_ground[_RIM_PIXELS] <= _GROUND)) / rim.shape[1],
-        _subject(from_ground > _SUBJECT),
-        _border(path, thumbnail) if _has_plain_edge(planes) else 0.0,
+    spread = (planes.max(1) - planes.min(1)).reshape(len(small), -1)
+    (chroma,) = _quantiles(spread, (_COLOURFUL,))
+    columns = (
+        (darkest / 255).tolist(),
+        (lightest / 255).tolist(),
+        (chroma / 255).tolist(),
+        np.mean(steps > _DETAIL, axis=1).tolist(),
+        np.mean(steps <= _FLAT, axis=1).tolist(),
+        np.mean(from_ground[:, _RIM_PIXELS] <= _GROUND, axis=1).tolist(),
+        _subjects(from_ground > _SUBJECT),
+        [
+            _border(path, thumbnail) if plain else 0.0
+            for path, thumbnail, plain in zip(paths, thumbnails, _plain_edges(planes), strict=True)
+        ],
     )
+    return [Pixels(*values) for values in zip(*columns, strict=True)]
 
 
-def _quantiles(values: np.ndarray, shares: Sequence[float]) -> list[int]:
-    """The least value that so large a share of them does not exceed."""
-    places = [math.ceil(share * values.size) - 1 for share in shares]
-    return [int(value) for value in np.partition(values, places)[places]]
+def joined_bytes(images: Iterable[Image.Image]) -> np.ndarray:
+    """The pixels of 8-bit images one behind the other, flat."""
+    return np.frombuffer(b"".join([image.tobytes() for image in images]), np.uint8)
+
+
+def _quantiles(values: np.ndarray, shares: Sequence[float]) -> np.ndarray:
+    """(images, values) -> (shares, images): the least that so large a share does not exceed."""
+    places = [math.ceil(share * values.shape[1]) - 1 for share in shares]
+    return np.partition(values, places)[:, places].T
 
 
 def _border(path: Path, thumbnail: Image.Image) -> float:
@@ -114,24 +130,37 @@ def _border_share(image: Image.Image) -> float:
     return 1 - (right - left) * (bottom - top) / (image.width * image.height)
 
 
-def _has_plain_edge(planes: np.ndarray) -> bool:
-    """One of the outermost lines is of one colour, more or less: there may be a border."""
-    edges = np.stack([planes[:, 0], planes[:, -1], planes[:, :, 0], planes[:, :, -1]])
-    edges.sort(axis=-1)
-    return bool(
-        ((edges[..., -1 - _EDGE_TAIL] - edges[..., _EDGE_TAIL]).max(1) <= _ONE_COLOUR).any()
+def _plain_edges(planes: np.ndarray) -> list[bool]:
+    """Whether one of the outermost lines is of one colour, more or less: there may be a border.
+
+    Args:
+        planes: (images, 3, 48, 48).
+    """
+    edges = np.stack(
+        [planes[..., 0, :], planes[..., -1, :], planes[..., 0], planes[..., -1]], axis=1
     )
+    edges.sort(axis=-1)
+    spread = edges[..., -1 - _EDGE_TAIL] - edges[..., _EDGE_TAIL]
+    return (spread.max(2) <= _ONE_COLOUR).any(1).tolist()
 
 
-def _subject(mask: np.ndarray) -> bytes:
-    count = int(np.count_nonzero(mask))
-    if count < _LEAST_SUBJECT * mask.size:
-        return b""
+def _subjects(masks: np.ndarray) -> list[bytes]:
+    """(images, 48, 48), true where the subject is; see :attr:`Pixels.subject`."""
+    counts = np.count_nonzero(masks, axis=(1, 2))
     edges = []
-    for axis in (0, 1):  # left and right, then top and bottom
-        low, high = mask.sum(axis).cumsum().searchsorted((_TAIL * count, (1 - _TAIL) * count))
-        edges.append((int(low * 255 / _SIDE), int((high + 1) * 255 / _SIDE)))
-    return bytes([edges[0][0], edges[1][0], edges[0][1], edges[1][1]])
+    for axis in (1, 2):  # left and right, then top and bottom
+        sums = masks.sum(axis).cumsum(1)
+        low, high = (
+            np.count_nonzero(sums < (share * counts)[:, None], axis=1)
+            for share in (_TAIL, 1 - _TAIL)
+        )
+        edges.append((low * 255 // _SIDE, (high + 1) * 255 // _SIDE))
+    boxes = np.stack([edges[0][0], edges[1][0], edges[0][1], edges[1][1]], axis=1)
+    least = _LEAST_SUBJECT * masks[0].size
+    return [
+        bytes(box) if count >= least else b""
+        for box, count in zip(boxes.tolist(), counts.tolist(), strict=True)
+    ]
 
 
 def jpeg_quality(tables: Mapping[int, Sequence[int]]) -> int:

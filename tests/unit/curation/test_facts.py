@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,13 @@ from PIL import Image, ImageDraw, ImageFilter
 from lorasmith.core.errors import Stopped
 from lorasmith.core.events import Controls, Event, Progress
 from lorasmith.curation import facts as facts_module
-from lorasmith.curation.facts import FactsStore, ImageFacts, measure_image, perceptual_hash
+from lorasmith.curation.facts import (
+    FactsStore,
+    ImageFacts,
+    measure_image,
+    measure_images,
+    perceptual_hashes,
+)
 from lorasmith.curation.pixels import Pixels
 
 
@@ -29,7 +36,7 @@ def random_image(seed: int, coarse: int) -> Image.Image:
 def test_the_perceptual_hash_is_imagehashs(seed: int, coarse: int) -> None:
     grey = random_image(seed, coarse).convert("L")
     bits = np.packbits(imagehash.phash(grey).hash.flatten()).tobytes()
-    assert perceptual_hash(grey).to_bytes(8, "big") == bits
+    assert perceptual_hashes([grey])[0].to_bytes(8, "big") == bits
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -111,13 +118,15 @@ def test_only_new_images_are_decoded_again(tmp_path: Path, monkeypatch: pytest.M
         random_image(number, 4).save(path)
     first = FactsStore(tmp_path).measure(paths)
     decoded: list[Path] = []
-    original = measure_image
+    original = measure_images
 
-    def watched(path: Path, content_hash: str = "", *, closely: bool = False) -> ImageFacts:
-        decoded.append(path)
-        return original(path, content_hash, closely=closely)
+    def watched(
+        paths: Sequence[Path], hashes: Sequence[str] = (), *, closely: bool = False
+    ) -> list[ImageFacts]:
+        decoded.extend(paths)
+        return original(paths, hashes, closely=closely)
 
-    monkeypatch.setattr(facts_module, "measure_image", watched)
+    monkeypatch.setattr(facts_module, "measure_images", watched)
     assert FactsStore(tmp_path).measure(paths) == first
     assert decoded == []
     assert all(facts.pixels is None for facts in first.values())
