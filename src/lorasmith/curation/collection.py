@@ -20,6 +20,7 @@ from pathlib import Path
 
 from lorasmith.core.errors import DatasetError, Problem
 from lorasmith.core.events import Controls, Notice, Observer, ignore
+from lorasmith.core.file_names import whole_path
 from lorasmith.core.files import is_utf8
 from lorasmith.curation.changes.journal import NAME as JOURNAL
 from lorasmith.curation.changes.journal import UNFINISHED, WAIT, Journal, unfinished_text
@@ -245,7 +246,7 @@ def open_collection(
             found, its_masks = _images_in(place, names, root, suffixes, problems)
             masks |= its_masks
             for image in found:
-                images.setdefault(os.path.abspath(image.path), image)
+                images.setdefault(whole_path(image.path), image)
     if problems:
         raise DatasetError(problems)
     return Collection(tuple(map(Path, given)), tuple(roots), list(images.values()), masks)
@@ -376,6 +377,8 @@ def _images_in(
     record_owners = {crop_record_of(path, records): path for path in reversed(images)}
     own_captions = {path for path in texts.values() if path is not None}
     for file in others:
+        if file in own_captions or file in belonging:
+            continue
         if file.suffix.lower() in FOREIGN_SUFFIXES:  # a picture of its own: a.gif beside a.png
             continue
         # a.jpg.txt and a.jpg.json before a.txt, a.json, a.npz, a_sdxl.npz.
@@ -383,7 +386,7 @@ def _images_in(
         owner = owners.get(stem) or stems.get(stem) or stems.get(stem.removesuffix("_sdxl"))
         if is_crop_record(file):
             owner = record_owners.get(file)
-        if owner is not None and file not in own_captions and file not in belonging:
+        if owner is not None:
             by_owner[owner].append(file)
     relative = os.path.relpath(os.path.abspath(folder), root)
     place = "" if relative == "." else Path(relative).as_posix()

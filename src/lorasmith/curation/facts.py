@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -17,7 +18,7 @@ from PIL import Image
 from lorasmith.core.disk import discard
 from lorasmith.core.errors import DatasetError
 from lorasmith.core.events import Controls, Observer, Progress, ignore
-from lorasmith.core.file_names import relative_path
+from lorasmith.core.file_names import relative_path, whole_path
 from lorasmith.curation.changes.trash import STORE
 from lorasmith.curation.images.convert import file_oddities
 from lorasmith.curation.pixels import Pixels, joined_bytes, jpeg_quality, measure_pixels
@@ -105,6 +106,8 @@ class ImageFacts:
 
 _PIXELS = [field.name for field in fields(Pixels)]
 _COLUMNS = [field.name for field in fields(ImageFacts) if field.name != "pixels"] + _PIXELS
+_PHASH, _SUBJECT = _COLUMNS.index("phash"), _PIXELS.index("subject")
+_SWITCHES = [_COLUMNS.index(name) for name in ("transparent", "has_alpha")]  # SQLite has none
 
 
 @dataclass(frozen=True, slots=True)
@@ -403,7 +406,7 @@ class FactsStore:
             return None
 
     def _name(self, path: Path) -> str:
-        whole, root = os.path.abspath(path), self._prefix
+        whole, root = whole_path(path), self._prefix
         return whole[len(root) :] if whole.startswith(root) else relative_path(whole, root)
 
 
@@ -453,7 +456,7 @@ def _chunks(paths: Iterable[Path]) -> Iterator[list[Path]]:
 
 def _stamp(path: Path) -> tuple[int, int] | None:
     try:
-        status = path.stat()
+        status = os.stat(path)
     except OSError:
         return None
     return status.st_size, status.st_mtime_ns
@@ -476,10 +479,10 @@ def _to_row(facts: ImageFacts) -> tuple[object, ...]:
 
 
 def _from_row(row: Sequence[object]) -> ImageFacts:
-    values = dict(zip(_COLUMNS, row, strict=True))
-    values["phash"] = int(str(values["phash"]), 16)
-    values |= {name: bool(values[name]) for name in ("transparent", "has_alpha")}
-    pixels = {name: values.pop(name) for name in _PIXELS}
-    if pixels["subject"] is not None:
-        values["pixels"] = Pixels(**pixels)  # type: ignore[arg-type]
-    return ImageFacts(**values)  # type: ignore[arg-type]
+    values: list[Any] = list(row[: -len(_PIXELS)])
+    values[_PHASH] = int(values[_PHASH], 16)
+    for place in _SWITCHES:
+        values[place] = bool(values[place])
+    pixels: Sequence[Any] = row[-len(_PIXELS) :]
+    values.append(Pixels(*pixels) if pixels[_SUBJECT] is not None else None)
+    return ImageFacts(*values)

@@ -59,7 +59,8 @@ def read_caption(path: Path) -> CaptionText:
     Raises:
         OSError: it cannot be read.
     """
-    data = Path(path).read_bytes()
+    with open(path, "rb", buffering=0) as file:  # A buffer takes longer than a line.
+        data = file.readall()
     text, encoding = decode(data)
     if _CONTROL.search(text):
         warning = "is not a text file; it is taken as empty"

@@ -23,6 +23,7 @@ CACHE_FOLDER = ".lorasmith-cache"
 _JOURNAL_FOLDER = ".lorasmith"
 MAX_REPEATS = 10_000
 
+_DIGITS = re.compile(r"(\d+)")
 _NUMBERED = re.compile(r"(\d+)_(.*)", re.DOTALL)
 REG_NAMES = ("reg", "regularization", "regularisation", "class")
 _MASK_FOLDER = re.compile(
@@ -146,8 +147,10 @@ def find_folders_of(paths: Iterable[Path], reg: Path | None = None) -> list[Fold
 
 def natural_key(name: str) -> tuple[tuple[int, str], ...]:
     """Sorts digits as numbers; the name itself settles ties, so that the order is total."""
-    parts = re.split(r"(\d+)", unicodedata.normalize("NFC", name).casefold())
-    return (*((int(p), "") if p.isdecimal() else (-1, p) for p in parts), (0, name))
+    parts = _DIGITS.split(unicodedata.normalize("NFC", name).casefold())
+    keys: list[tuple[int, str]] = [(-1, part) for part in parts]
+    keys[1::2] = [(int(part), "") for part in parts[1::2]]
+    return (*keys, (0, name))
 
 
 def is_mask_folder(name: str) -> bool:

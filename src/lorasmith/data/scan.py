@@ -6,6 +6,8 @@ Sizes come from the files' headers, nothing is decoded. The order is natural (``
 
 from __future__ import annotations
 
+import contextlib
+import os
 import stat
 import unicodedata
 from collections import Counter
@@ -192,13 +194,13 @@ def _scan_folder(
     except DatasetError as error:
         findings.problems += error.problems
         return
-    readable = readable_suffixes()
+    readable, regular = readable_suffixes(), _regular_files(spec.path)
     candidates: list[Path] = []
     others: list[Path] = []
     inner: list[Path] = []
     for entry in entries:
         suffix = entry.suffix.lower()
-        if is_cache(entry) or entry.is_dir():
+        if is_cache(entry) or (entry.name not in regular and entry.is_dir()):
             if not is_cache(entry) and not entry.name.startswith("."):
                 inner.append(entry)
         elif entry.name.startswith("."):
@@ -208,7 +210,7 @@ def _scan_folder(
         elif suffix not in readable:
             reason = f"this Pillow cannot read {suffix} files"
             findings.ignored.append(Ignored(entry, reason))
-        elif _is_special(entry):
+        elif entry.name not in regular and _is_special(entry):
             findings.ignored.append(Ignored(entry, "not a regular file"))
         else:
             candidates.append(entry)
@@ -317,6 +319,13 @@ def _explain_folders(
         findings.warnings.append(Problem(str(spec.path), what, hint))
 
 
+def _regular_files(folder: Path) -> set[str]:
+    """Names of files, and of links to such: the folder says so without a look at each."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        return {entry.name for entry in entries if entry.is_file()}
+    return set()
+
+
 def _is_special(path: Path) -> bool:
     """A pipe, socket or device, which could block for ever; broken links are for the decoder."""
     try:
@@ -415,8 +424,12 @@ def caption_of(image: Path, captions: Mapping[str, Path]) -> Path | None:
 
 def captions_by_stem(files: Sequence[Path], suffixes: Sequence[str]) -> dict[str, Path]:
     captions: dict[str, Path] = {}
-    for suffix in reversed(suffixes):
-        captions |= {stem_of(file): file for file in files if file.suffix.lower() == suffix}
+    by_suffix: dict[str, list[Path]] = {suffix: [] for suffix in reversed(suffixes)}
+    for file in files:
+        if (some := by_suffix.get(file.suffix.lower())) is not None:
+            some.append(file)
+    for some in by_suffix.values():
+        captions |= {stem_of(file): file for file in some}
     return captions
 
 
@@ -435,8 +448,9 @@ def _explain_others(
     unchosen, other_endings = 0, Counter[str]()
     for file in others:
         suffix = file.suffix.lower()
-        caption_file = captions.get(stem_of(file))
-        if caption_file == file and stem_of(file) in stems:
+        stem = stem_of(file)
+        caption_file = captions.get(stem)
+        if caption_file == file and stem in stems:
             continue
         if suffix in suffixes:
             reason = (
@@ -444,10 +458,10 @@ def _explain_others(
                 if caption_file != file and caption_file
                 else "a caption, no picture"
             )
-        elif suffix in CAPTION_SUFFIXES and stem_of(file) in stems:
+        elif suffix in CAPTION_SUFFIXES and stem in stems:
             reason = f"captions are read from {suffixes[0]} files"
             unchosen += caption_file is None
-        elif suffix in _OTHER_CAPTIONS and stem_of(file) in stems and not caption_file:
+        elif suffix in _OTHER_CAPTIONS and stem in stems and not caption_file:
             reason = f"captions are read from {' or '.join(suffixes)} files"
             other_endings[suffix] += 1
         elif suffix in FOREIGN_SUFFIXES:

@@ -90,8 +90,9 @@ def apply_triggers(scan: Scan, rules: CaptionSettings) -> tuple[Scan, tuple[Trig
         for place in places:
             caption = images[place].caption or ""
             with_trigger = in_front(caption, text, own)
-            added += not _has_all(caption, text, own) and with_trigger != caption
-            images[place] = replace(images[place], caption=with_trigger or None)
+            added += with_trigger != caption and not _has_all(caption, text, own)
+            if (with_trigger or None) != images[place].caption:
+                images[place] = replace(images[place], caption=with_trigger or None)
         triggers.append(Trigger(text, source, spec.path, len(places), added))
     return replace(scan, images=tuple(images), folders=tuple(folders)), tuple(triggers)
 

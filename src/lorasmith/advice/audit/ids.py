@@ -13,6 +13,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 from lorasmith.advice.audit.finding import Finding, Rule
+from lorasmith.core.file_names import whole_path
 
 _BYTES = 4
 
@@ -24,10 +25,10 @@ def finding_id(rule: Rule, finding: Finding, roots: Sequence[Path]) -> str:
     Args:
         roots: the folders of the datasets.
     """
-    names = dataset_names(roots)
     places = {path: _place(path, roots) for path in finding.images}
     datasets = {root for root, _ in places.values()}
     subjects = [name for _, name in places.values()]
+    names = dataset_names(roots) if len(roots) > 1 else {}
     if len(datasets) > 1:  # Of several datasets at once.
         subjects = [f"{names.get(root, '')}/{name}" for root, name in places.values()]
     subjects = sorted(subjects) + [f"tag:{tag}" for tag in sorted(finding.tags)]
@@ -62,7 +63,7 @@ def dataset_names(roots: Sequence[Path]) -> dict[str, str]:
 
 def _place(path: Path, roots: Sequence[Path]) -> tuple[str, str]:
     """The dataset's folder, "" for none of them, and the file's name in it, with ``/``."""
-    whole = os.path.abspath(path)
+    whole = whole_path(path)
     for root in roots:
         if whole.startswith(inside := os.path.join(root, "")):
             return str(root), whole[len(inside) :].replace(os.sep, "/")

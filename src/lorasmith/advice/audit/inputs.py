@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,6 +24,7 @@ from lorasmith.advice.audit.captions import (
 from lorasmith.advice.audit.looks import Looks
 from lorasmith.config.schema import TrainSettings
 from lorasmith.core.events import Controls, Observer, ignore
+from lorasmith.core.file_names import whole_path
 from lorasmith.curation.changes.plan import Plan, name_within
 from lorasmith.curation.collection import Collection, CollectionImage, open_collection
 from lorasmith.curation.facts import ImageFacts
@@ -75,11 +77,11 @@ class AuditInputs:
     def images(self) -> list[CollectionImage]:
         """The training images: those that lie where a run looks for them."""
         places = {os.path.abspath(spec.path) for spec in self.folder_specs if not spec.reg}
-        return [
-            image
-            for image in self.collection.images
-            if os.path.abspath(image.path.parent) in places
-        ]
+        by_folder: dict[Path, list[CollectionImage]] = defaultdict(list)
+        for image in self.collection.images:
+            by_folder[image.path.parent].append(image)
+        inside = [path for path in by_folder if os.path.abspath(path) in places]
+        return [image for path in inside for image in by_folder[path]]
 
     def of_paths(self, paths: Iterable[Path]) -> list[CollectionImage]:
         """The training images with these paths, in the order of :attr:`images`."""
@@ -99,6 +101,15 @@ class AuditInputs:
     def usable(self) -> dict[Path, ImageFacts]:
         """:attr:`facts` of the images that decode to their end."""
         return {path: facts for path, facts in self.facts.items() if not facts.problem}
+
+    @cached_property
+    def contents(self) -> dict[str, list[CollectionImage]]:
+        """Usable images by the hash of their bytes: those of one are the same file."""
+        contents: dict[str, list[CollectionImage]] = defaultdict(list)
+        for image in self.images:
+            if (facts := self.usable.get(image.path)) is not None:
+                contents[facts.content_hash].append(image)
+        return dict(contents)
 
     @cached_property
     def pixels(self) -> dict[Path, Pixels]:
@@ -218,7 +229,7 @@ class AuditInputs:
         return self._names[path]
 
     def _name_of(self, path: Path) -> str:
-        whole = os.path.abspath(path)
+        whole = whole_path(path)
         for root in self.collection.roots:
             if whole.startswith(within := os.path.join(root, "")):
                 return whole[len(within) :].replace(os.sep, "/")

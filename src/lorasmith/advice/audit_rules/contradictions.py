@@ -65,6 +65,7 @@ _EXCLUDES: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     (("day",), ("night",)),
     (("indoors",), ("outdoors",)),
 )
+_EXCLUDING = frozenset(tag for some, _ in _EXCLUDES for tag in some)
 # What excludes another however many figures there are.
 _COUNTS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("solo", re.compile(r"(?:[2-9]|6\+)(?:girls|boys|others)|multiple \w+|couple")),
@@ -105,15 +106,18 @@ def _counts(tags: frozenset[str]) -> Iterator[Pair]:
 
 
 def _excluded(tags: frozenset[str]) -> Iterator[Pair]:
+    if tags.isdisjoint(_EXCLUDING):  # As most captions are.
+        return
     for some, others in _EXCLUDES:
         yield from itertools.product(tags.intersection(some), tags.intersection(others))
 
 
 def _colours(tags: frozenset[str]) -> Iterator[Pair]:
-    for part, unless in _SEVERAL_COLOURS.items():
+    words = _colour_words()
+    coloured = {tag: words[tag] for tag in tags if tag in words}
+    for part, unless in _SEVERAL_COLOURS.items() if len(coloured) > 1 else ():
         if tags & unless:
             continue
-        coloured = {tag: _colour_words()[tag] for tag in tags if tag in _colour_words()}
         of_part = sorted(tag for tag in coloured if tag.endswith(part))
         for one, other in itertools.combinations(of_part, 2):
             pair = {coloured[one], coloured[other]}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
 from pathlib import Path
@@ -33,7 +32,7 @@ _CROPS, _MIRRORED = "crops 1", "mirrored 1"
 
 
 def same_file(inputs: AuditInputs) -> Iterator[Finding]:
-    for same in _by_content(inputs).values():
+    for same in inputs.contents.values():
         if len(same) > 1:
             for group in find_duplicates(inputs.collection, same, exact=True):
                 yield _alike(inputs, group, "the same file")
@@ -88,7 +87,7 @@ def _versions(
 
 
 def in_regularisation(inputs: AuditInputs) -> Iterator[Finding]:
-    training = {caption.image for caption in inputs.captions}
+    training = dict.fromkeys(caption.image for caption in inputs.captions)
     reg = [caption.image for caption in inputs.reg_captions]
     for group in exact_duplicates([*training, *reg]) if reg else ():
         copies = [path for path in group if path not in training]
@@ -100,19 +99,11 @@ def in_regularisation(inputs: AuditInputs) -> Iterator[Finding]:
 
 def _different(inputs: AuditInputs) -> list[CollectionImage]:
     """One of each content."""
-    return [same[0] for same in _by_content(inputs).values()]
+    return [same[0] for same in inputs.contents.values()]
 
 
 def _facts_of(inputs: AuditInputs) -> dict[Path, ImageFacts]:
     return {image.path: inputs.usable[image.path] for image in _different(inputs)}
-
-
-def _by_content(inputs: AuditInputs) -> dict[str, list[CollectionImage]]:
-    by_content: dict[str, list[CollectionImage]] = defaultdict(list)
-    for image in inputs.images:
-        if image.path in inputs.usable:
-            by_content[inputs.usable[image.path].content_hash].append(image)
-    return by_content
 
 
 def _alike(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -164,6 +165,7 @@ def prompt_syntax(inputs: AuditInputs) -> Iterator[Finding]:
         )
 
 
+@functools.lru_cache(maxsize=100_000)
 def _plain(tag: str) -> str:
     """A tag without weights, backslashes and LoRAs."""
     if is_sentence(tag):

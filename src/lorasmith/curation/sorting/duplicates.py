@@ -79,7 +79,10 @@ def _candidates(facts: Sequence[ImageFacts]) -> Iterator[tuple[int, int]]:
         for phash, same in by_hash.items():
             shelves[(phash >> low) & ((1 << (high - low)) - 1)].append(same[0])
         for shelf in shelves.values():
-            yield from combinations(shelf, 2)
+            for first, second in combinations(shelf, 2):
+                # Most are not, and are not worth another call.
+                if (facts[first].phash ^ facts[second].phash).bit_count() <= MAX_DISTANCE:
+                    yield first, second
 
 
 def alike(first: ImageFacts, second: ImageFacts) -> bool:
