@@ -16,6 +16,7 @@ from lorasmith.core.file_names import (
     relative_path,
     safe_stem,
     shell_word,
+    whole_path,
 )
 
 BAD = (
@@ -64,3 +65,8 @@ def test_words_are_quoted_for_the_shell_at_hand(monkeypatch: pytest.MonkeyPatch)
     assert shell_word("C:\\pictures\\a-1.png") == "C:\\pictures\\a-1.png"
     assert shell_word("a&b") == '"a&b"'
     assert shell_word(os.curdir) == "."
+
+
+@pytest.mark.parametrize("text", ["a", "/a/b", "/a/../b", "../a", "//a/b", ".", "/a/b..c", "/"])
+def test_whole_paths_are_those_of_os(text: str) -> None:
+    assert whole_path(Path(text)) == os.path.abspath(Path(text))

@@ -65,6 +65,17 @@ def test_training_pictures_in_regularisation(dataset: MakeDataset) -> None:
     assert copy.exists()
 
 
+def test_copies_in_regularisation_come_in_the_order_of_training(dataset: MakeDataset) -> None:
+    names = [f"train/10_zorp/{number}.png" for number in range(6)]
+    folder = dataset(dict.fromkeys([*names, "reg/1_person/c.png"], "zorp"))
+    for name in names:
+        copy = folder / "reg" / "1_person" / Path(name).name
+        copy.write_bytes((folder / name).read_bytes())
+    (row,) = [row for row in RULES if row.id == "in-regularisation"]
+    findings = findings_of(row, AuditInputs([folder / "train"], folder / "reg"))
+    assert [finding.images[0] for finding in findings] == [folder / name for name in names]
+
+
 def test_the_trigger_goes_from_regularisation_beside_the_dataset(dataset: MakeDataset) -> None:
     captions = {"train/10_zorp/a.png": "zorp, hat", "reg/1_person/c.png": "zorp, person"}
     folder = dataset(captions)

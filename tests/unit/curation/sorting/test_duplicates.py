@@ -8,12 +8,22 @@ from random import Random
 
 import numpy as np
 from PIL import Image, ImageEnhance
+from scipy.spatial import cKDTree
 
 from lorasmith.curation.facts import ImageFacts, measure_image
 from lorasmith.curation.sorting.duplicates import MAX_DISTANCE, near_duplicates
-from lorasmith.curation.sorting.versions import cropped_copies, mirrored_copies
+from lorasmith.curation.sorting.versions import (
+    _patterns,
+    _Table,
+    cropped_copies,
+    mirrored_copies,
+)
 
 Save = Callable[..., Path]
+
+THUMBNAIL = ImageFacts(
+    *("", 64, 64, 1000, "PNG", 1, "", False, 0, bytes(48), bytes(576), 0.0, 0.5, 0.1, 0.1)
+)
 
 
 def measured(paths: Iterable[Path]) -> dict[Path, ImageFacts]:
@@ -76,3 +86,40 @@ def test_ten_thousand_hashes_are_compared_in_a_few_seconds() -> None:
     assert time.process_time() - begin < 5
     pairs = [{f"{n}.png", f"copy {n}.png"} for n in range(50)]
     assert all(pair in names(groups) for pair in pairs)
+
+
+def test_the_nearest_thumbnails_are_those_of_a_tree() -> None:
+    """Some in a crowd of more than are told, and none equally far."""
+    rng = np.random.default_rng(1)
+    soft = rng.integers(0, 256, (90, 6, 6)).repeat(4, 1).repeat(4, 2)
+    soft[60:] = soft[0] + rng.integers(-40, 41, (30, 24, 24))
+    facts = {
+        Path(f"{number}.png"): replace(
+            THUMBNAIL, greys=grey.clip(0, 255).astype(np.uint8).tobytes()
+        )
+        for number, grey in enumerate(soft)
+    }
+    table = _Table(facts)
+    for versions in (table.greys[:, :, ::-1], table.windows(0.07)):
+        tree = cKDTree(_patterns(table.greys))
+        distances, indices = tree.query(_patterns(versions), k=4, distance_upper_bound=0.55)
+        expected = [
+            (first, second)
+            for first, (far, others) in enumerate(zip(distances, indices.tolist(), strict=True))
+            for distance, second in zip(far, others, strict=True)
+            if np.isfinite(distance)
+        ]
+        assert list(table.near(versions)) == expected
+    assert len(expected) > 4 * 30
+
+
+def test_thumbnails_without_their_edges_are_pillows() -> None:
+    greys = np.random.default_rng(2).integers(0, 256, (5, 24, 24), dtype=np.uint8)
+    facts = {
+        Path(f"{number}.png"): replace(THUMBNAIL, greys=grey.tobytes())
+        for number, grey in enumerate(greys)
+    }
+    box = (0.12 * 24, 0.12 * 24, 0.88 * 24, 0.88 * 24)
+    for grey, window in zip(greys, _Table(facts).windows(0.12), strict=True):
+        image = Image.fromarray(grey.astype(np.float32))
+        assert np.array_equal(window, image.resize((24, 24), Image.Resampling.BILINEAR, box))
