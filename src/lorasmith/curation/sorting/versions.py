@@ -35,6 +35,7 @@ _WIDEST = 0.25
 _NEAR = 0.55  # between patterns of length 1: a correlation of 0.85
 _NEIGHBOURS = 4
 _AT_A_TIME = 2_500_000  # pairs of patterns, 10 MB
+_NARROWED = 1000  # thumbnails at a time, 2 MB
 _ROUNDED = 1e-5  # of squared distances of patterns: more than rounding makes of them
 _MOST = 100  # pairs are looked at closely
 _FINE = 32
@@ -169,10 +170,14 @@ class _Table:
 
     def windows(self, inset: float) -> np.ndarray:
         """The thumbnails without their edges, (images, 24, 24)."""
-        # Rows of all images in one picture, as Pillow takes longer to begin than to resize; it
+        # Rows of many images in one picture, as Pillow takes longer to begin than to resize; it
         # works on rows and columns one after the other as well.
-        across = _narrowed(self.greys, inset)
-        return _narrowed(across.transpose(0, 2, 1), inset).transpose(0, 2, 1)
+        windows = np.empty_like(self.greys)
+        for begin in range(0, len(windows), _NARROWED):
+            across = _narrowed(self.greys[begin : begin + _NARROWED], inset)
+            narrow = _narrowed(across.transpose(0, 2, 1), inset)
+            windows[begin : begin + _NARROWED] = narrow.transpose(0, 2, 1)
+        return windows
 
     def distance(self, first: int, second: int) -> float:
         return float(np.linalg.norm(self._patterns[first] - self._patterns[second]))
@@ -202,8 +207,6 @@ def _narrowed(greys: np.ndarray, inset: float) -> np.ndarray:
         greys: (images, 24, 24).
         inset: what is cut off each end, as a share.
     """
-    if not greys.size:
-        return greys
     rows = Image.fromarray(np.ascontiguousarray(greys).reshape(-1, _SIDE))
     box = (inset * _SIDE, 0, (1 - inset) * _SIDE, rows.height)
     narrow = rows.resize((_SIDE, rows.height), Image.Resampling.BILINEAR, box)
