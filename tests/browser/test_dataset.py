@@ -252,6 +252,18 @@ def test_crops_and_masks_are_recorded(serve: Serve, page, workspace: Path, folde
         assert mask.getextrema() == (0, 0)
 
 
+def test_the_pictures_of_a_bucket_are_shown(
+    serve: Serve, page, workspace: Path, folder: Path
+) -> None:
+    Image.new("RGB", (64, 128)).save(folder / "tall.png")
+    open_page(serve, page, workspace, panel="Buckets")
+    page.get_by_role("list", name="Buckets").get_by_role("button").last.click()
+    shows(page, 1)
+    page.get_by_role("gridcell", name="tall.png").wait_for()
+    page.get_by_role("button", name="bucket").first.click()
+    shows(page, 5)
+
+
 def test_who_scrolls_past_pictures_asks_for_none_of_them(
     serve: Serve, page, workspace: Path, folder: Path
 ) -> None:
@@ -286,7 +298,7 @@ def test_it_is_open_to_everybody(
 ) -> None:
     page = new_page(scheme=scheme)
     studio = serve(workspace)
-    for panel in ("Caption", "Edit", "Tagger", "Findings"):
+    for panel in ("Caption", "Edit", "Tagger", "Findings", "Buckets"):
         page.goto(studio.page("/dataset", path="zorp", panel=panel, where="tag:zorp"))
         cell(page, 0).click()
         page.get_by_role("tabpanel").wait_for()

@@ -11,6 +11,7 @@ import { baseName, quantity } from "../format";
 import { useKeys } from "../keys";
 import { alter, go, query, to } from "../router";
 import { remember, remembered } from "../session";
+import { BucketsPanel } from "./dataset_buckets";
 import { CaptionEditor } from "./dataset_caption";
 import { EditPanel, imageOf, usePreview, WORD_LIST } from "./dataset_edit";
 import { FilterBox, TagList } from "./dataset_filter";
@@ -48,7 +49,7 @@ function NoDataset() {
   );
 }
 
-const PANELS = ["Caption", "Edit", "Tagger", "Findings"] as const;
+const PANELS = ["Caption", "Edit", "Tagger", "Findings", "Buckets"] as const;
 type Panel = (typeof PANELS)[number];
 const SIZES = [96, 128, 160, 208, 264];
 
@@ -219,7 +220,7 @@ function Dataset({ path }: { path: string }) {
           <DatasetGrid store={store} size={size} onOpen={show} />
         )}
       </div>
-      <aside class="dataset-side" aria-label="Caption, edits, tagger, findings">
+      <aside class="dataset-side" aria-label="Caption, edits, tagger, findings, buckets">
         <Tabs
           names={PANELS}
           chosen={panel}
@@ -231,6 +232,7 @@ function Dataset({ path }: { path: string }) {
           {panel === "Caption" && <CaptionPanel store={store} open={open} onOpen={show} />}
           {panel === "Edit" && <EditPanel store={store} />}
           {panel === "Tagger" && <TaggerPanel store={store} />}
+          {panel === "Buckets" && <BucketsPanel store={store} />}
           {panel === "Findings" && <FindingsPanel store={store} onOpen={show} />}
         </div>
         <QuickTags store={store} />
