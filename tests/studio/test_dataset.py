@@ -18,8 +18,11 @@ from tests.studio.dataset_page import TAGS, Page, texts
 
 from lorasmith.core.events import Controls, ignore
 from lorasmith.core.files import file_version
+from lorasmith.curation import collection
 from lorasmith.curation.tagger.labels import Labels
 from lorasmith.curation.tagger.scores import ImageScores, ScoreStore
+from lorasmith.data.caption_files import CaptionText, read_caption
+from lorasmith.formats.run_paths import RUN_FILES
 from lorasmith.jobs.curating.listing import FLAGS
 from lorasmith.jobs.curating.open_dataset import OpenDataset
 from lorasmith.jobs.dataset.audit import AuditRequest
@@ -384,6 +387,18 @@ def test_a_quick_look_reads_no_files(folder: Path, monkeypatch: pytest.MonkeyPat
     assert not dataset.refresh()
 
 
+def test_a_run_at_work_in_the_folder_changes_nothing(folder: Path) -> None:
+    run = folder / "runs" / "one"
+    run.mkdir(parents=True)
+    for name in RUN_FILES:
+        (run / name).touch()
+    dataset = OpenDataset(folder, lambda path: True)
+    version = dataset.version
+    Image.new("RGB", (8, 8)).save(run / "sample.png")
+    assert not dataset.refresh(close=True)
+    assert (dataset.version, len(dataset.images)) == (version, 3)
+
+
 def test_captions_that_did_not_change_are_not_read_again(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -392,13 +407,12 @@ def test_captions_that_did_not_change_are_not_read_again(
     Image.new("RGB", (8, 8)).save(folder / "9.png")
     (folder / "9.txt").write_text("new", encoding="utf-8")
     read: list[str] = []
-    read_bytes = Path.read_bytes
 
-    def counted(path: Path) -> bytes:
+    def counted(path: Path) -> CaptionText:
         read.append(path.name)
-        return read_bytes(path)
+        return read_caption(path)
 
-    monkeypatch.setattr(Path, "read_bytes", counted)
+    monkeypatch.setattr(collection, "read_caption", counted)
     assert dataset.refresh(close=True)
     assert dataset.tags().names == ["zorp", "hat", "new", "smile", "standing"]
     assert read == ["9.txt"]

@@ -40,6 +40,7 @@ from lorasmith.data.layout import (
 )
 from lorasmith.data.recorded_crops import crop_record_of, crop_records, is_crop_record
 from lorasmith.data.scan import CAPTION_SUFFIXES, caption_of, captions_by_stem
+from lorasmith.formats.run_paths import RUN_FILES
 
 _NUMBERED = re.compile(r"\d+_.*", re.DOTALL)
 # Folders of kohya_ss' layout that hold no training images.
@@ -215,8 +216,8 @@ def open_collection(
     observer: Observer = ignore,
 ) -> Collection:
     """The images of folders and of all folders in them; without regularisation images, masks,
-    and the logs and models of kohya_ss' layout, unless one of these is named itself. What a killed
-    command left half done is finished first.
+    runs, and the logs and models of kohya_ss' layout, unless one of these is named itself. What a
+    killed command left half done is finished first.
 
     Args:
         folders: in kohya's layout or plain.
@@ -296,6 +297,9 @@ def _walk(folder: Path, problems: list[Problem]) -> Iterator[tuple[Path, list[st
         problems.append(Problem(str(error.filename), f"cannot be read: {error.strerror}"))
 
     for place, inner, names in os.walk(folder, onerror=complain):
+        if place != str(folder) and set(RUN_FILES) <= set(names):  # what a run drew is no dataset
+            inner.clear()
+            continue
         special = _special_files(place)
         names[:] = [name for name in names if name not in special]
         inner[:] = sorted((name for name in inner if _is_dataset_folder(name)), key=natural_key)

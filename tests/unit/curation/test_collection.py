@@ -19,6 +19,7 @@ from lorasmith.curation.changes.plan import Plan
 from lorasmith.curation.changes.trash import STORE
 from lorasmith.curation.collection import dataset_root, open_collection
 from lorasmith.curation.facts import FactsStore, measure_image
+from lorasmith.formats.run_paths import RUN_FILES
 
 Save = Callable[..., Path]
 
@@ -37,6 +38,16 @@ def test_kohyas_layout(tmp_path: Path, save: Save) -> None:
     assert names(tmp_path / "reg") == ["1_x/r.png"]
     assert open_collection(tmp_path / "img" / "10_zorp").root == tmp_path
     assert dataset_root(tmp_path / "reg" / "1_x") == tmp_path
+
+
+def test_what_runs_drew_is_no_part_of_it(tmp_path: Path, save: Save) -> None:
+    for place in ("a", "runs/one/samples/b", "runs/c"):
+        save(tmp_path / f"{place}.png")
+    run = tmp_path / "runs" / "one"
+    for name in RUN_FILES:
+        (run / name).touch()
+    assert names(tmp_path) == ["a.png", "runs/c.png"]
+    assert names(run) == ["samples/b.png"]
 
 
 def test_masks_in_folders(tmp_path: Path, save: Save) -> None:

@@ -25,6 +25,7 @@ from lorasmith.curation.changes.trash import STORE
 from lorasmith.curation.collection import Collection, CollectionImage, open_collection
 from lorasmith.curation.facts import NAME as FACTS
 from lorasmith.data.caption_files import TABLE_SUFFIXES
+from lorasmith.formats.run_paths import RUN_FILES
 
 _MOST_OPEN = 4
 _MOST_PLANS = 2
@@ -78,17 +79,23 @@ class _Files:
 
     @classmethod
     def below(cls, folder: Path) -> _Files:
-        """Of a folder that is there; of one that goes meanwhile, nothing. Hidden files are none."""
+        """Of a folder that is there; of one that goes meanwhile, nothing. Hidden files are none,
+        nor are those of runs."""
         files = cls()
         waiting = [str(folder)]
         while waiting:
             place = waiting.pop()
+            inner: list[str] = []
             try:
-                files.times[place] = os.stat(place).st_mtime_ns
+                changed = os.stat(place).st_mtime_ns
                 with os.scandir(place) as entries:
-                    files.stamps[place] = files._stamps_of(entries, waiting)
+                    stamps = files._stamps_of(entries, inner)
             except OSError:
                 continue
+            # A run that is at work changes nothing of the dataset.
+            if place == str(folder) or not set(RUN_FILES) <= stamps.keys():
+                files.times[place], files.stamps[place] = changed, stamps
+                waiting += inner
         return files
 
     def _stamps_of(self, entries: Any, folders: list[str]) -> dict[str, Stamp]:
