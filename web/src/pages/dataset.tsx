@@ -113,12 +113,13 @@ function Dataset({ path }: { path: string }) {
     },
     { keys: "-", does: "Smaller thumbnails", run: () => resize(-1) },
     { keys: "+", does: "Larger thumbnails", run: () => resize(1) },
-    ...PANELS.map((each, number) => ({
-      keys: `Alt+${number + 1}`,
-      does: `Panel: ${each}`,
-      run: () => alter({ panel: each }),
-    })),
+    { keys: "]", does: "The next panel", run: () => turnPanel(1) },
+    { keys: "[", does: "The panel before", run: () => turnPanel(-1) },
   ]);
+
+  function turnPanel(step: number) {
+    alter({ panel: PANELS[(PANELS.indexOf(panel) + step + PANELS.length) % PANELS.length]! });
+  }
 
   function resize(step: number) {
     const next = SIZES[Math.min(SIZES.length - 1, Math.max(0, SIZES.indexOf(size) + step))] ?? 128;
@@ -363,9 +364,9 @@ function QuickTags({ store }: { store: DatasetStore }) {
     remember(key, next.join("\n"));
   };
   useKeys(
-    NINE.map((number) => ({
+    NINE.filter((number) => tags[number - 1]?.trim()).map((number) => ({
       keys: String(number),
-      does: `Quick tag ${number}${tags[number - 1] ? `: ${tags[number - 1]}` : ""}`,
+      does: `Give what is chosen the tag ${tags[number - 1]}, or take it away`,
       run: () => void store.toggleTag(tags[number - 1]?.trim() ?? ""),
     })),
   );

@@ -77,20 +77,13 @@ export function TaggerPanel({ store }: { store: DatasetStore }) {
     <div class="panel-body">
       <h2>Tagger</h2>
       <div class="row">
-        <input
-          class="input"
-          aria-label="Tagger"
-          list="taggers"
+        <KnownOr
+          label="Tagger"
+          known={TAGGERS.map(([name]) => name)}
           value={tagger}
-          onInput={(event) => setTagger(event.currentTarget.value)}
+          placeholder="a folder, or owner/model of the hub"
+          onChange={setTagger}
         />
-        <datalist id="taggers">
-          {TAGGERS.map(([name, note]) => (
-            <option key={name} value={name}>
-              {note}
-            </option>
-          ))}
-        </datalist>
       </div>
       <p class="soft small">
         {TAGGERS.find(([name]) => name === tagger)?.[1] ?? "a folder with a tagger, or owner/model of the hub"}
@@ -166,6 +159,49 @@ export function TaggerPanel({ store }: { store: DatasetStore }) {
   );
 }
 
+interface KnownProps {
+  label: string;
+  known: readonly string[];
+  value: string;
+  placeholder: string;
+  onChange: (value: string) => void;
+}
+
+/** One of those that are known, or another one's name. */
+function KnownOr({ label, known, value, placeholder, onChange }: KnownProps) {
+  const [other, setOther] = useState(!known.includes(value));
+  return (
+    <div class="column grows">
+      <select
+        class="input"
+        aria-label={label}
+        value={other ? "" : value}
+        onChange={(event) => {
+          const chosen = event.currentTarget.value;
+          setOther(!chosen);
+          onChange(chosen);
+        }}
+      >
+        {known.map((name) => (
+          <option key={name} value={name}>
+            {name}
+          </option>
+        ))}
+        <option value="">another…</option>
+      </select>
+      {other && (
+        <input
+          class="input"
+          aria-label={`${label}: its name`}
+          placeholder={placeholder}
+          value={value}
+          onInput={(event) => onChange(event.currentTarget.value)}
+        />
+      )}
+    </div>
+  );
+}
+
 function ModeChoice({ mode, onChange }: { mode: Mode; onChange: (mode: Mode) => void }) {
   return (
     <select class="input" value={mode} onChange={(event) => onChange(event.currentTarget.value as Mode)}>
@@ -200,7 +236,8 @@ function Captioner({ store, busy, where }: { store: DatasetStore; busy: boolean;
   const [mode, setMode] = useState<Mode>("if-empty");
   const [endpoint, setEndpoint] = useState("");
   async function run() {
-    const body = { model, endpoint, mode, where };
+    // A server has models of its own.
+    const body = { model: endpoint && CAPTIONERS.includes(model) ? "" : model, endpoint, mode, where };
     await post("/api/dataset/captions", { query: { path: store.path }, body });
     await refreshJobs();
     say("The captioner is in the queue.");
@@ -209,18 +246,13 @@ function Captioner({ store, busy, where }: { store: DatasetStore; busy: boolean;
     <details>
       <summary>Captions in sentences</summary>
       <div class="column">
-        <input
-          class="input"
-          aria-label="Captioner"
-          list="captioners"
+        <KnownOr
+          label="Captioner"
+          known={CAPTIONERS}
           value={model}
-          onInput={(event) => setModel(event.currentTarget.value)}
+          placeholder="a folder, or owner/model of the hub"
+          onChange={setModel}
         />
-        <datalist id="captioners">
-          {CAPTIONERS.map((name) => (
-            <option key={name} value={name} />
-          ))}
-        </datalist>
         <label class="field">
           Or a server on this computer (Ollama, LM Studio, vLLM)
           <input
