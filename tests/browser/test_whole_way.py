@@ -85,7 +85,7 @@ def mend(page, workspace: Path) -> None:
 
 def tag(page, workspace: Path) -> None:
     page.get_by_role("tab", name="Tagger").click()
-    page.get_by_role("combobox", name="Tagger").fill("demo")
+    page.get_by_role("combobox", name="Tagger").select_option("demo")
     page.get_by_role("button", name="Look at all, write nothing").click()
     write = page.get_by_role("button", name="Write 6 captions")
     write.click(timeout=PATIENCE)
