@@ -1,6 +1,7 @@
 // Pages, and seldom parts of them, whose code is loaded when they are first shown.
 import type { FunctionComponent } from "preact";
 import { useEffect, useState } from "preact/hooks";
+import { Button } from "./components/button";
 import { Failed } from "./components/problems";
 
 export function lazily<Props extends object = object>(
@@ -19,15 +20,19 @@ export function lazily<Props extends object = object>(
           loaded = found;
           setReady(true);
         },
-        () =>
-          setError(
-            new Error("this page could not be loaded: the studio does not answer, or was renewed; load it again"),
-          ),
+        () => setError(new Error("this page could not be loaded: the studio does not answer, or was renewed")),
       );
     }, []);
     const Page = loaded;
     if (Page) return <Page {...props} />;
-    const failed = error !== undefined && <Failed error={error} />;
+    const failed = error !== undefined && (
+      <>
+        <Failed error={error} />
+        <Button icon="retry" onClick={() => location.reload()}>
+          Load again
+        </Button>
+      </>
+    );
     return isPage ? <main id="content">{failed}</main> : <>{failed}</>;
   };
 }

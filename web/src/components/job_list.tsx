@@ -3,7 +3,7 @@ import { useSignal } from "@preact/signals";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { get } from "../api/client";
 import { duration, when } from "../format";
-import { type Ask, askJob, forgetJob, type Job, moveJob, waiting } from "../jobs";
+import { type Ask, askJob, ended, forgetJob, type Job, moveJob, waiting } from "../jobs";
 import { to } from "../router";
 import { Button } from "./button";
 import { CommandLine } from "./command_line";
@@ -104,7 +104,7 @@ function JobRow({ job, dragged, onDrag }: { job: Job; dragged: number | null; on
                 onClick={() => askJob(job.id, ask)}
               />
             ))}
-          {job.state !== "running" && (
+          {ended.value.includes(job) && (
             <Button
               kind="quiet"
               icon="trash"

@@ -1,6 +1,7 @@
 // Short words at the page's edge: what was done, or what failed.
-import { signal } from "@preact/signals";
+import { effect, signal } from "@preact/signals";
 import type { Problem } from "../api/client";
+import { path } from "../router";
 import { Button } from "./button";
 
 interface Notice {
@@ -32,6 +33,12 @@ function show(notice: Notice): void {
   notices.value = [...others, notice].slice(-4);
   if (!notice.isProblem) setTimeout(() => putAway(notice.id), STAYS);
 }
+
+/** What failed on a page is not said on another. */
+effect(() => {
+  path.value;
+  notices.value = notices.peek().filter((each) => !each.isProblem);
+});
 
 const putAway = (id: number) => (notices.value = notices.value.filter((each) => each.id !== id));
 

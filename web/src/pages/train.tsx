@@ -152,7 +152,7 @@ function SetUp({ sections, project, ofProject: usual, begin }: Props) {
   const warnings = placed(answer?.plan?.warnings ?? [], known, given);
   const changes = [...known.keys()].filter((path) => isGiven(draft, path)).length;
   const words = find.value.trim().toLowerCase();
-  const shown = sections
+  const found = sections
     .map((section) => ({
       ...section,
       settings: section.settings.filter((each) =>
@@ -162,6 +162,7 @@ function SetUp({ sections, project, ofProject: usual, begin }: Props) {
       ),
     }))
     .filter((section) => section.settings.length);
+  const shown = words ? ranked(found, words) : found;
 
   /** Brings a setting into sight, and the focus to it. */
   function reveal(path: string) {
@@ -358,3 +359,20 @@ const matches = (setting: Setting, words: string): boolean =>
   words
     .split(/\s+/)
     .every((word) => `${setting.path} ${setting.description} ${setting.why}`.toLowerCase().includes(word));
+
+/** What is called so comes before what is called something like it, and that before what speaks of it. */
+function rank(setting: Setting, words: string): number {
+  if (setting.name === words || setting.path === words) return 0;
+  if (setting.name.startsWith(words)) return 1;
+  return setting.path.includes(words) ? 2 : 3;
+}
+
+function ranked(sections: Section[], words: string): Section[] {
+  const best = (section: Section) => Math.min(...section.settings.map((each) => rank(each, words)));
+  return sections
+    .map((section) => ({
+      ...section,
+      settings: [...section.settings].sort((a, b) => rank(a, words) - rank(b, words)),
+    }))
+    .sort((a, b) => best(a) - best(b));
+}

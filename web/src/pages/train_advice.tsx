@@ -1,7 +1,7 @@
 // What suits these pictures, by the guides: the questions that they leave open, and what to take.
 import { useState } from "preact/hooks";
 import { Button } from "../components/button";
-import { quantity } from "../format";
+import { quantity, valueText } from "../format";
 import type { Advice } from "./train_asking";
 import { isAsAdvised, type Setting, type Values } from "./train_draft";
 
@@ -13,6 +13,12 @@ interface Props {
   answers: Record<string, string>;
   onAnswer: (name: string, value: string) => void;
   onTake: (values: Values) => void;
+}
+
+/** One or two by name; more are listed when asked for. */
+function adviceWords(others: [string, { value: unknown }][]): string {
+  if (others.length > 2) return quantity(others.length, "other value");
+  return others.map(([path, advised]) => `${path} = ${valueText(advised.value)}`).join(" and ");
 }
 
 export function AdvicePanel({ advice, known, given, effective, answers, onAnswer, onTake }: Props) {
@@ -27,7 +33,7 @@ export function AdvicePanel({ advice, known, given, effective, answers, onAnswer
       <div class="row wrap">
         <span>
           {others.length
-            ? `The guides advise ${quantity(others.length, "other value")} for these pictures.`
+            ? `The guides advise ${adviceWords(others)} for these pictures.`
             : "All is as the guides advise for these pictures."}
         </span>
         <span class="push" />

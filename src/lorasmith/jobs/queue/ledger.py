@@ -87,6 +87,11 @@ class Job:
         """Whether it can be paused, and gone on with later."""
         return self.command[:1] == ("train",)
 
+    @property
+    def is_look(self) -> bool:
+        """Whether exit status 2 may say that it found what is wrong, and not that it failed."""
+        return self.command[:2] in (("dataset", "audit"), ("dataset", "check"))
+
 
 class Ledger:
     """The jobs of one workspace.

@@ -284,8 +284,8 @@ def _ending(job: Job, record: Path, status: int | None) -> tuple[State, int | No
     problems = result.get("problems", ())
     told = "; ".join(str(Problem(each["where"], each["what"])) for each in problems)
     told = told or " ".join(log_end(record, 1))
-    if status == 0:
-        return "done", 0, ""
+    if status == 0 or (status == 2 and job.is_look and not problems):
+        return "done", status, ""
     if status != 130:
         return "failed", status, told or f"exit status {status}"
     if job.wish in ("cancel", "kill"):

@@ -266,7 +266,7 @@ def _far(steps: int, usual: RunLength, responsible: str) -> tuple[Problem, ...]:
         return ()
     short = steps < usual.steps
     times = usual.steps / steps if short else steps / usual.steps
-    share = f"a {times:.0f}th of" if short else f"{times:.0f} times"
+    share = f"1/{times:.0f} of" if short else f"{times:.0f} times"
     effect = "is hardly learned" if short else "is likely learned by heart"
     what = f"makes {quantity(steps, 'step')}, {share} what such pictures usually take: the subject "
     hint = f"leave it out, which takes {usual.steps} ({usual})"

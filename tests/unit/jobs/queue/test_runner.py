@@ -52,6 +52,9 @@ with record.heeding(controls):
 if what == "wrong":
     record.end(2, [Problem("optimizer.lr", "is too high", "lower it")])
     sys.exit(2)
+if what == "found":
+    record.end(2, [])
+    sys.exit(2)
 record.end(0, [])
 """
 
@@ -85,6 +88,15 @@ def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_what_looks_for_mistakes_and_finds_some_has_not_failed(ledger: Ledger) -> None:
+    looks = [("dataset", "audit"), ("dataset", "check"), ("dataset", "tag")]
+    jobs = [ledger.add([*words, "found"], "look", ledger.workspace) for words in looks]
+    failing = ledger.add(["dataset", "audit", "wrong"], "look", ledger.workspace)
+    run(ledger)
+    states = [ledger.job(job.id).state for job in (*jobs, failing)]
+    assert states == ["done", "done", "failed", "failed"]
 
 
 def in_background(ledger: Ledger) -> threading.Thread:
