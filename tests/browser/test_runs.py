@@ -54,6 +54,10 @@ def test_samples_by_keys(serve: Serve, page, run: Path, workspace: Path) -> None
     page.keyboard.press("Escape")
     large.wait_for(state="detached")
     assert page.evaluate(at) == "epoch 1, a <b>dog</b>"
+    page.keyboard.press("Enter")
+    large.wait_for()
+    page.go_back()
+    large.wait_for(state="detached")
 
 
 def test_a_run_that_goes_on_is_followed(serve: Serve, page, run: Path, workspace: Path) -> None:

@@ -13,7 +13,7 @@ import { ended, running, waiting } from "./jobs";
 import { allKeys, keysVersion, useKeys } from "./keys";
 import { lazily } from "./lazily";
 import { project, projects } from "./project";
-import { go, path, to } from "./router";
+import { address, go, path, to } from "./router";
 import { theme } from "./session";
 
 interface Page {
@@ -39,6 +39,8 @@ export function App() {
     { keys: "?", does: "Show the keys", run: () => setOver("keys") },
     { keys: "q", does: "Show the queue", run: () => setOver("queue") },
   ]);
+  // Whoever follows a link in the queue wants to see where it leads.
+  useEffect(() => setOver(""), [address.value]);
   useEffect(() => {
     const where = page?.name ?? "Nothing here";
     document.title = `${project.value ? `${baseName(project.value)} – ` : ""}${where} – lorasmith`;

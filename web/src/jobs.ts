@@ -45,7 +45,7 @@ export function followJobs(): void {
   void refreshJobs();
 }
 
-export type Ask = "hold" | "release" | "pause" | "resume" | "cancel" | "retry";
+export type Ask = "hold" | "release" | "pause" | "finish" | "resume" | "cancel" | "retry";
 
 export async function askJob(id: number, what: Ask): Promise<void> {
   await post("/api/jobs/{number}/{what}", { path: { number: id, what } });

@@ -2,7 +2,7 @@
 import { computed, signal } from "@preact/signals";
 import { withQuery } from "./api/client";
 
-const address = signal(new URL(location.href));
+export const address = signal(new URL(location.href));
 
 export const path = computed(() => address.value.pathname);
 export const query = computed(() => address.value.searchParams);

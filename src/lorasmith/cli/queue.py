@@ -201,6 +201,11 @@ def _ask(name: str, told: str, doc: str) -> None:
 _ask("hold", "waits until it is released", "Let others go first, until they are released.")
 _ask("release", "is in the queue again", "Put jobs that were held into the queue again.")
 _ask("pause", "stops after this step", "Stop trainings with everything saved, to go on later.")
+_ask(
+    "finish",
+    "ends after this step, with a LoRA",
+    "End trainings early, with a LoRA of what they have learned; what waits for them goes on.",
+)
 _ask("resume", "goes on next", "Let paused trainings go on, before all others.")
 _ask(
     "cancel",

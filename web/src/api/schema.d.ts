@@ -1945,7 +1945,7 @@ export interface components {
              * Wish
              * @enum {string}
              */
-            wish: "" | "pause" | "cancel" | "kill";
+            wish: "" | "pause" | "finish" | "cancel" | "kill";
         };
         /**
          * LogPart
@@ -4522,7 +4522,7 @@ export interface operations {
             header?: never;
             path: {
                 number: number;
-                what: "hold" | "release" | "pause" | "resume" | "cancel" | "retry";
+                what: "hold" | "release" | "pause" | "finish" | "resume" | "cancel" | "retry";
             };
             cookie?: never;
         };

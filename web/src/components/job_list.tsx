@@ -25,7 +25,8 @@ const ASKS: Record<Job["state"], [Ask, string, IconName][]> = {
   ],
   running: [
     ["pause", "Pause, with everything saved", "pause"],
-    ["cancel", "Stop, and keep what is done", "stop"],
+    ["finish", "Stop, with a LoRA of what it has learned", "stop"],
+    ["cancel", "Cancel", "close"],
   ],
   paused: [
     ["resume", "Go on", "play"],
@@ -93,7 +94,7 @@ function JobRow({ job, dragged, onDrag }: { job: Job; dragged: number | null; on
         )}
         <span class="push row tools">
           {ASKS[job.state]
-            .filter(([ask]) => ask !== "pause" || job.command[0] === "train")
+            .filter(([ask]) => job.command[0] === "train" || (ask !== "pause" && ask !== "finish"))
             .map(([ask, label, icon]) => (
               <Button
                 key={ask}

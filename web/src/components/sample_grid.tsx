@@ -3,6 +3,7 @@ import { useEffect, useMemo, useState } from "preact/hooks";
 import type { Schemas } from "../api/client";
 import { imageAddress } from "../api/client";
 import { ofDialog, useKeys } from "../keys";
+import { alter, query } from "../router";
 import { Button } from "./button";
 import { Dialog } from "./dialog";
 import { Picture } from "./picture";
@@ -39,7 +40,15 @@ export function SampleGrid({ samples }: { samples: readonly Sample[] }) {
     return [...found].sort((a, b) => a[0] - b[0]);
   }, [samples]);
   const [size, setSize] = useState(128);
-  const [open, setOpen] = useState<[number, number] | null>(null);
+  // In the address, so that the way back closes it.
+  const asked = query.value.get("sample")?.split(".").map(Number);
+  const at: [number, number] = [
+    rows.findIndex((row) => row.step === asked?.[0]),
+    prompts.findIndex(([index]) => index === asked?.[1]),
+  ];
+  const open = at[0] >= 0 && at[1] >= 0 ? at : null;
+  const setOpen = (next: [number, number] | null) =>
+    alter({ sample: next && `${rows[next[0]]!.step}.${prompts[next[1]]![0]}` }, { replace: open !== null });
   const [focus, setFocus] = useState<[number, number]>([0, 0]);
 
   if (!rows.length)

@@ -1,5 +1,5 @@
 // A training: its curves, what it draws, what it says of itself; or the list of all.
-import { useMemo, useState } from "preact/hooks";
+import { useEffect, useMemo, useState } from "preact/hooks";
 import { get, post, type Schemas } from "../api/client";
 import { useFetched } from "../api/fetched";
 import { Button } from "../components/button";
@@ -9,7 +9,7 @@ import { Failed, Problems } from "../components/problems";
 import { RUN_TONES, RunTable } from "../components/run_table";
 import { SampleGrid } from "../components/sample_grid";
 import { Tabs } from "../components/tabs";
-import { bytes, duration, figure, parentOf } from "../format";
+import { bytes, duration, figure, parentOf, quantity } from "../format";
 import { addJob, askJob, jobOfRun } from "../jobs";
 import { useKeys } from "../keys";
 import { alter, query, to } from "../router";
@@ -120,7 +120,10 @@ function Head({ run }: { run: Run }) {
   }
   const sample = () => ask(["samples"], "It draws");
   // A LoRA of what it has learned so far, and all that it takes to go on.
-  const stop = () => ask(["snapshot", "stop"], "It saves a LoRA and stops");
+  const stop = () =>
+    job && jobRuns && job.command[0] === "train"
+      ? askJob(job.id, "finish")
+      : ask(["snapshot", "stop"], "It saves a LoRA and stops");
   async function goOn() {
     if (job?.state === "paused") await askJob(job.id, "resume");
     else await addJob({ verb: "resume", run: run.path });
@@ -128,6 +131,16 @@ function Head({ run }: { run: Run }) {
   }
   useKeys([{ keys: "s", does: "Run: sample now", run: () => void (isRunning && sample()) }]);
   const share = run.steps ? run.step / run.steps : 0;
+  const waits = !isRunning && (job?.state === "queued" || job?.state === "held");
+  const state = isRunning ? run.state : job?.state === "paused" ? "paused" : waits ? "waiting" : run.state;
+  const words = isRunning
+    ? run.waiting > 0 && `${quantity(run.waiting, "request")} on the way: done after the step in progress`
+    : waits
+      ? `It goes on as job ${job!.id}, when its turn in the queue comes.`
+      : state === "paused"
+        ? "Everything is saved; Go on takes it up where it stopped."
+        : "";
+  const settled = useSettled(isRunning);
   return (
     <header class="run-head">
       <div class="row wrap">
@@ -136,16 +149,15 @@ function Head({ run }: { run: Run }) {
         </a>
         <span class="soft">/</span>
         <h1 class="cut">{run.name}</h1>
-        <span class={`tag ${RUN_TONES[run.state] ?? ""}`}>{run.state}</span>
+        <span class={`tag ${RUN_TONES[run.state] ?? ""}`}>{state}</span>
         <span class="number">
           step {run.step}
           {run.steps != null && ` of ${run.steps}`}
         </span>
         {run.loss != null && <span class="number soft">loss {figure(run.loss)}</span>}
         {left != null && <span class="number soft">{duration(left)} left</span>}
-        {run.waiting > 0 && <span class="tag">{run.waiting} asked, not done yet</span>}
         <span class="push" />
-        <div class="row wrap" role="group" aria-label="Ask the training">
+        <div class="row wrap" role="group" aria-label="Ask the training" inert={!settled}>
           {isRunning ? (
             <>
               <Button icon="image" onClick={sample} title="Draw the sample prompts now (s)">
@@ -165,7 +177,7 @@ function Head({ run }: { run: Run }) {
           ) : (
             <>
               {run.resume && run.state !== "done" && (
-                <Button kind="primary" icon="play" onClick={goOn} disabled={job?.state === "queued" || jobRuns}>
+                <Button kind="primary" icon="play" onClick={goOn} disabled={waits || jobRuns}>
                   Go on
                 </Button>
               )}
@@ -187,8 +199,21 @@ function Head({ run }: { run: Run }) {
         </div>
       </div>
       {isRunning && <progress class="progress" max={1} value={share} aria-label="Steps done" />}
+      <p class="soft small run-words" role="status">
+        {words}
+      </p>
     </header>
   );
+}
+
+/** Not for a moment after it changed: what stands in the place of a button is not what the second click was for. */
+function useSettled(value: unknown): boolean {
+  const [settled, setSettled] = useState(value);
+  useEffect(() => {
+    const timer = setTimeout(() => setSettled(value), 700);
+    return () => clearTimeout(timer);
+  }, [value]);
+  return settled === value;
 }
 
 function Charts({ path, run }: { path: string; run: Run }) {

@@ -186,7 +186,8 @@ function Dataset({ path }: { path: string }) {
           <span class="mono path">{folder.path}</span>
           <br />
           <span class="soft number">
-            {quantity(folder.pictures, "picture")}, {folder.repeats} times each in an epoch
+            {quantity(folder.pictures, "picture")}, {folder.repeats === 1 ? "once" : `${folder.repeats} times`} each in
+            an epoch
             {folder.reg ? ", to regularise by" : ""}
           </span>
         </p>

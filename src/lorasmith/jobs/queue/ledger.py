@@ -30,7 +30,7 @@ from lorasmith.core.text import word_list
 from lorasmith.jobs.queue.database import Database
 
 State = Literal["queued", "held", "running", "paused", "done", "failed", "cancelled"]
-Wish = Literal["", "pause", "cancel", "kill"]
+Wish = Literal["", "pause", "finish", "cancel", "kill"]
 STATES: tuple[State, ...] = get_args(State)
 ENDED: tuple[State, ...] = ("done", "failed", "cancelled")
 WAITING: tuple[State, ...] = ("queued", "held", "paused")
@@ -235,6 +235,17 @@ class Ledger:
             if not job.is_training:
                 raise _refusal(job, "pause", "only a training can go on later; cancel it")
             return _update(connection, number, wish="pause")
+
+    def finish(self, number: int) -> Job:
+        """Ask a training to end with what it has learned, as a LoRA; then it is done."""
+        with self._database.changed() as connection:
+            job = _get(connection, number)
+            _allowed(job, "finish", ("running",))
+            if job.wish in ("cancel", "kill"):
+                raise _refusal(job, "finish", "it is being cancelled")
+            if not job.is_training:
+                raise _refusal(job, "finish", "only a training can end early; cancel it")
+            return _update(connection, number, wish="finish")
 
     def cancel(self, number: int) -> Job:
         """Take a job out of the queue, or ask it to stop with everything saved; asked a second

@@ -24,6 +24,7 @@ import psutil
 
 from lorasmith.core.disk import is_full
 from lorasmith.core.errors import Problem, RunError, WriteError
+from lorasmith.core.events import Request
 from lorasmith.core.files import write_text
 from lorasmith.core.growing_log import GrowingLog
 from lorasmith.core.job_record import EVENTS, PROCESS, RESULT, STOP, VARIABLE, read_record
@@ -31,6 +32,7 @@ from lorasmith.core.locks import lock_file
 from lorasmith.core.terminal import echo
 from lorasmith.jobs.queue.ledger import Job, Ledger, State
 from lorasmith.jobs.queue.watch import LOG, log_end
+from lorasmith.training.runs.control import write_requests
 from lorasmith.training.runs.folder import RunFolder
 
 _LOOKS = 0.25
@@ -186,14 +188,16 @@ def _see_through(ledger: Ledger, job: Job, start: Start | None) -> None:
             what = f"could not be started: {error}"
             _written(lambda: ledger.end(job.id, "failed", None, what))
             return
-    events, version = GrowingLog(record / EVENTS), -1
+    events, version, finishing = GrowingLog(record / EVENTS), -1, False
     while process.is_alive:
         _note_run(ledger, job, events)
         now = _written(ledger.version)
         if now != version:
             version = now
             wish = _written(lambda: ledger.job(job.id)).wish
-            if wish:
+            if wish == "finish":
+                finishing = finishing or _asked_to_finish(_written(lambda: ledger.job(job.id)))
+            if wish and not (wish == "finish" and finishing):
                 # Whoever deletes the folder of a job that runs can still end it.
                 with contextlib.suppress(OSError):
                     record.mkdir(parents=True, exist_ok=True)
@@ -204,6 +208,18 @@ def _see_through(ledger: Ledger, job: Job, start: Start | None) -> None:
     _note_run(ledger, job, events)
     ending = _ending(_written(lambda: ledger.job(job.id)), record, process.exit_status)
     _written(lambda: ledger.end(job.id, *ending))
+
+
+def _asked_to_finish(job: Job) -> bool:
+    """Ask a training for a LoRA, and to stop; whether there is one that can be asked."""
+    folder = RunFolder(Path(job.run)) if job.run else None
+    try:
+        if folder is None or not folder.busy:
+            return False
+        write_requests(folder.control, Request("snapshot"), Request("stop"))
+    except OSError:
+        return False
+    return True
 
 
 def _found(record: Path) -> psutil.Process | None:
@@ -290,6 +306,8 @@ def _ending(job: Job, record: Path, status: int | None) -> tuple[State, int | No
         return "failed", status, told or f"exit status {status}"
     if job.wish in ("cancel", "kill"):
         return "cancelled", status, told
+    if job.wish == "finish":
+        return "done", status, "ended early, as asked"
     if job.wish == "pause" or (job.is_training and job.run):
         message = f"everything is saved; `lorasmith queue resume {job.id}` goes on"
         return "paused", status, message

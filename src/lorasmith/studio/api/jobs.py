@@ -96,7 +96,7 @@ class LogPart(BaseModel):
     next: int
 
 
-Ask = Literal["hold", "release", "pause", "resume", "cancel", "retry"]
+Ask = Literal["hold", "release", "pause", "finish", "resume", "cancel", "retry"]
 
 
 @router.get("")

@@ -44,6 +44,7 @@ ALLOWED: dict[str, dict[State, State]] = {
     "hold": {"queued": "held"},
     "release": {"held": "queued"},
     "pause": {"running": "running"},
+    "finish": {"running": "running"},
     "resume": {"paused": "queued"},
     "retry": {"failed": "queued", "cancelled": "queued"},
     "cancel": {

@@ -25,6 +25,7 @@ from lorasmith.jobs.queue.ledger import Job, Ledger
 from lorasmith.jobs.queue.records import JobRecord
 from lorasmith.jobs.queue.runner import ensure_runners, run_queue
 from lorasmith.jobs.queue.watch import LOG, last_progress, log_end
+from lorasmith.training.runs.folder import RunFolder
 
 # A job that heeds what is asked of it as lorasmith's commands do, without their imports.
 JOB = """
@@ -97,6 +98,35 @@ def test_what_looks_for_mistakes_and_finds_some_has_not_failed(ledger: Ledger) -
     run(ledger)
     states = [ledger.job(job.id).state for job in (*jobs, failing)]
     assert states == ["done", "done", "failed", "failed"]
+
+
+def test_a_training_ends_early_with_what_it_has(ledger: Ledger, tmp_path: Path) -> None:
+    job = add(ledger, "long run")
+    after = ledger.add(["pick", "{run}"], "pick", ledger.workspace, after=job.id)
+    thread = in_background(ledger)
+    run = RunFolder(tmp_path / "runs" / "mine")
+    with run:
+        until(lambda: ledger.job(job.id).run)
+        ledger.finish(job.id)
+        until(lambda: list(run.control.glob("*")))
+        (asked,) = run.control.iterdir()
+        assert asked.read_text() == "snapshot\nstop\n"
+        stop = ledger.try_folder(ledger.job(job.id)) / "stop"
+        assert not stop.exists()
+        stop.touch()  # Here nobody reads what is asked of the run.
+        until(lambda: ledger.job(job.id).state == "done")
+    thread.join(20)
+    assert ledger.job(job.id).message == "ended early, as asked"
+    assert ledger.job(after.id).state == "done"
+
+
+def test_a_training_that_cannot_be_asked_yet_is_stopped(ledger: Ledger) -> None:
+    job = add(ledger, "long")
+    thread = in_background(ledger)
+    until(lambda: last_progress(ledger.try_folder(ledger.job(job.id))))
+    ledger.finish(job.id)
+    thread.join(20)
+    assert ledger.job(job.id).state == "done"
 
 
 def in_background(ledger: Ledger) -> threading.Thread:
