@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from lorasmith.core.errors import UserError
 from lorasmith.core.file_names import name_problem
 from lorasmith.core.files import check_writable
 from lorasmith.data.images import SUFFIXES
-from lorasmith.data.layout import is_cache, natural_key
+from lorasmith.data.layout import natural_key
 from lorasmith.jobs.demo import PICTURE
 from lorasmith.jobs.runs.reader import cover_of, find_runs
 from lorasmith.training.runs.folder import RunFolder
@@ -68,18 +68,19 @@ def read_project(path: Path) -> Project:
     """
     if not path.is_dir():
         raise UserError.of(path, "is no folder", "choose one that is there")
-    images = list(_images(dataset_of(path)))
+    groups = list(_images(dataset_of(path)))
+    first = min(groups[0], key=_order) if groups else None
     runs = sorted(find_runs(path / RUNS), key=_time, reverse=True)
-    loras = [one for one in _files(path / LORAS) if one.suffix.lower() == ".safetensors"]
+    loras = sorted(_files(path / LORAS, {".safetensors"}), key=_order)
     sample = next((cover for run in runs if (cover := cover_of(RunFolder(run)))), None)
     showcase = path / PICTURE
     return Project(
         path=path,
         name=path.name,
-        images=len(images),
+        images=sum(map(len, groups)),
         runs=tuple(runs),
-        loras=tuple(loras),
-        cover=sample or next(iter(images), None),
+        loras=tuple(map(Path, loras)),
+        cover=sample or (Path(first) if first is not None else None),
         showcase=showcase if showcase.is_file() else None,
     )
 
@@ -116,39 +117,51 @@ def _is_project(path: Path) -> bool:
     return any(True for _ in _images(path))
 
 
-def _images(folder: Path) -> Iterator[Path]:
-    """Those right in it, and in the folders right in it, in natural order; not below: a folder
-    may be anybody's home."""
-    entries = _entries(folder)
-    yield from (each for each in entries if each.suffix.lower() in SUFFIXES and each.is_file())
-    for inner in entries:
-        if _is_numbered(inner):
-            yield from (one for one in _files(inner) if one.suffix.lower() in SUFFIXES)
-        elif inner.name == IMG and inner.is_dir():
+def _images(folder: Path) -> Iterator[list[str]]:
+    """Those right in it, then those of each folder right in it, in no order; without empty groups.
+    Not below: a folder may be anybody's home."""
+    if right := _files(folder, SUFFIXES):
+        yield right
+    for inner in _folders(folder, links=True):
+        if _is_numbered(inner.name):
+            if some := _files(inner, SUFFIXES):
+                yield some
+        elif inner.name == IMG:
             yield from _images(inner)
 
 
-def _is_numbered(path: Path) -> bool:
+def _is_numbered(name: str) -> bool:
     """As kohya's layout has it: ``10_zorp``."""
-    number, underscore, name = path.name.partition("_")
-    return number.isdecimal() and bool(underscore and name) and path.is_dir()
+    number, underscore, rest = name.partition("_")
+    return number.isdecimal() and bool(underscore and rest)
 
 
-def _files(folder: Path) -> list[Path]:
-    return [each for each in _entries(folder) if each.is_file()]
+def _files(folder: Path, suffixes: Collection[str]) -> list[str]:
+    """Of one that may hold very many: their paths, in no order."""
+    return [
+        entry.path
+        for entry in _entries(folder)
+        if os.path.splitext(entry.name)[1].lower() in suffixes and entry.is_file()
+    ]
 
 
-def _folders(folder: Path) -> list[Path]:
-    return [each for each in _entries(folder) if each.is_dir() and not each.is_symlink()]
+def _folders(folder: Path, *, links: bool = False) -> list[Path]:
+    """In natural order."""
+    found = [entry.name for entry in _entries(folder) if entry.is_dir(follow_symlinks=links)]
+    return [folder / name for name in sorted(found, key=natural_key)]
 
 
-def _entries(folder: Path) -> list[Path]:
-    """In natural order, without hidden ones and our own caches; none where it cannot be read."""
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """Without hidden ones, our own caches among them; none where it cannot be read."""
     try:
-        names = [name for name in os.listdir(folder) if not name.startswith(".")]
+        with os.scandir(folder) as entries:
+            return [entry for entry in entries if not entry.name.startswith(".")]
     except OSError:
         return []
-    return [folder / name for name in sorted(names, key=natural_key) if not is_cache(folder / name)]
+
+
+def _order(path: str) -> tuple[tuple[int, str], ...]:
+    return natural_key(os.path.basename(path))
 
 
 def _time(path: Path) -> float:
