@@ -329,3 +329,45 @@ def test_no_dataset_says_what_to_do(serve: Serve, page, tmp_path: Path) -> None:
     page.get_by_text("There is no picture in").wait_for()
     page.goto(studio.page("/dataset", path="none"))
     page.get_by_text("does not exist").wait_for()
+
+
+def test_enter_follows_a_link_while_a_picture_is_chosen(
+    serve: Serve, page, workspace: Path, folder: Path
+) -> None:
+    open_page(serve, page, workspace)
+    cell(page, 1).click()
+    page.get_by_role("link", name="Sort…").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/sort?**")
+
+
+def test_what_is_typed_stays_when_the_file_changes(
+    serve: Serve, page, workspace: Path, folder: Path
+) -> None:
+    open_page(serve, page, workspace)
+    cell(page, 1).click()
+    page.get_by_role("button", name="As text").click()
+    field = page.get_by_role("textbox", name="Caption of 1.png")
+    field.fill("zorp, hat, mine")
+    (folder / "1.txt").write_text("zorp, theirs\n", encoding="utf-8")
+    page.get_by_text("This caption was changed elsewhere").wait_for()
+    assert field.input_value() == "zorp, hat, mine"
+    page.get_by_role("button", name="Write mine").click()
+    wait_for_text(page, folder, 1, "zorp, hat, mine")
+
+
+def test_pictures_dropped_on_a_dataset_go_into_it(
+    serve: Serve, page, workspace: Path, folder: Path
+) -> None:
+    open_page(serve, page, workspace)
+    drop = """() => {
+        const files = new DataTransfer();
+        files.items.add(new File(["zorp"], "new.txt"));
+        const options = { dataTransfer: files, bubbles: true, cancelable: true };
+        document.querySelector("main").dispatchEvent(new DragEvent("drop", options));
+    }"""
+    page.evaluate(drop)
+    page.get_by_role("dialog", name="Add to dataset").wait_for()
+    page.get_by_role("button", name="Copy 1 file in").click()
+    page.get_by_role("dialog").wait_for(state="detached")
+    assert (folder / "new.txt").read_text("utf-8") == "zorp"

@@ -414,3 +414,19 @@ def test_a_dropped_file_is_not_looked_for(client: TestClient, name: str) -> None
     body = {"name": name, "content": base64.b64encode(text).decode()}
     answer = client.post("/api/import-settings", json=body)
     assert answer.json()["values"]["adapter.rank"] == 4
+
+
+def test_only_loras_are_given_away(client: TestClient, workspace: Path) -> None:
+    lora = workspace / "zorp" / "a.safetensors"
+    lora.write_bytes(b"weights")
+    given = client.get("/api/lora", params={"path": str(lora)})
+    assert given.content == b"weights"
+    assert given.headers["content-disposition"].startswith("attachment")
+    assert given.headers["content-type"] == "application/octet-stream"
+    secret = workspace.parent / "secret.safetensors"
+    secret.write_bytes(b"secret")
+    (workspace / "zorp" / "link.safetensors").symlink_to(secret)
+    for path in ("../secret.safetensors", str(secret), "zorp/link.safetensors"):
+        assert client.get("/api/lora", params={"path": path}).status_code == 403
+    for path in ("zorp/dataset/0.png", "zorp", "none.safetensors"):
+        assert client.get("/api/lora", params={"path": path}).status_code == 422

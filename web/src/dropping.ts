@@ -1,4 +1,5 @@
 // Files and folders that are dropped on a page, or chosen: with their paths below what was dropped.
+import { useState } from "preact/hooks";
 
 export interface Dropped {
   file: File;
@@ -45,6 +46,43 @@ async function walk(entry: FileSystemEntry, folders: string[], found: Dropped[])
     const some = await new Promise<FileSystemEntry[]>((resolve, reject) => reader.readEntries(resolve, reject));
     if (!some.length) return;
     for (const each of some) await walk(each, [...folders, entry.name], found);
+  }
+}
+
+/**
+ * What a page takes that is dropped on it: whether something is held over it, and the events for its element.
+ *
+ * @param take given everything that was dropped, once it is read.
+ */
+export function useFileDrop(take: (files: Dropped[]) => void) {
+  const [over, setOver] = useState(false);
+  const hasFiles = (event: DragEvent) => event.dataTransfer?.types.includes("Files") ?? false;
+  const events = {
+    onDragOver: (event: DragEvent) => {
+      if (!hasFiles(event)) return;
+      event.preventDefault();
+      setOver(true);
+    },
+    onDragLeave: (event: DragEvent) => event.target === event.currentTarget && setOver(false),
+    onDrop: async (event: DragEvent) => {
+      if (!hasFiles(event)) return;
+      event.preventDefault();
+      setOver(false);
+      take(await droppedFiles(event.dataTransfer!));
+    },
+  };
+  return { over, events };
+}
+
+/** Elsewhere a browser would leave the studio and show the file. */
+export function ignoreOtherDrops(): void {
+  for (const kind of ["dragover", "drop"]) {
+    addEventListener(kind, (event) => {
+      const { dataTransfer } = event as DragEvent;
+      if (event.defaultPrevented || !dataTransfer?.types.includes("Files")) return;
+      event.preventDefault();
+      dataTransfer.dropEffect = "none";
+    });
   }
 }
 

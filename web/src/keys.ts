@@ -45,14 +45,21 @@ export function isTyping(target: EventTarget | null): boolean {
   return element.matches("input:not([type=checkbox], [type=radio], [type=range], [type=button])");
 }
 
+/** What takes these keys itself where it has the focus: a link is followed, a button pressed. */
+function isPressed(target: EventTarget | null, name: string): boolean {
+  const element = target as HTMLElement | null;
+  if ((name !== "Enter" && name !== " ") || !element?.closest) return false;
+  return element.closest("a[href], button, summary, [role=button], [role=tab], [role=option], input") !== null;
+}
+
 export function listenToKeys(): void {
   document.addEventListener("keydown", (event) => {
-    if (event.defaultPrevented || isTyping(event.target)) return;
-    // What lies over the page has the keys; what it declares itself is in its own group.
-    const dialogs = document.querySelectorAll("dialog[open]");
     const name = nameOf(event);
-    const found = allKeys().find((key) => key.keys === name);
-    if (!found || (dialogs.length && !found.keys.startsWith("Escape") && !inDialog(found))) return;
+    if (event.defaultPrevented || isTyping(event.target) || isPressed(event.target, name)) return;
+    // What lies over the page has the keys, and the page none.
+    const isOver = document.querySelector("dialog[open]") !== null;
+    const found = allKeys().find((key) => key.keys === name && (!isOver || inDialog(key)));
+    if (!found) return;
     event.preventDefault();
     found.run(event);
   });

@@ -1,6 +1,7 @@
 import { render } from "preact";
 import { listen } from "./api/changes";
 import { App, SessionFailed } from "./app";
+import { ignoreOtherDrops } from "./dropping";
 import { followJobs } from "./jobs";
 import { listenToKeys } from "./keys";
 import { followProjects } from "./project";
@@ -21,6 +22,7 @@ const root = document.getElementById("studio")!;
 try {
   await openSession();
   followLinks();
+  ignoreOtherDrops();
   listenToKeys();
   listen();
   followJobs();

@@ -85,6 +85,7 @@ function JobRow({ job, dragged, onDrag }: { job: Job; dragged: number | null; on
         <span class={`tag ${TONES[job.state] ?? ""}`}>
           {job.wish ? (job.wish === "pause" ? "pausing" : "stopping") : job.state}
         </span>
+        <span class="soft number">{job.id}</span>
         {job.run ? (
           <a class="cut" href={to("/run", { path: job.run })}>
             {job.title}

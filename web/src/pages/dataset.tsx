@@ -2,13 +2,16 @@
 import { useEffect, useMemo, useState } from "preact/hooks";
 import { Button } from "../components/button";
 import { ChangesPreview, countsText } from "../components/changes_preview";
+import { CopyIn } from "../components/copy_in";
 import { Chooser } from "../components/chooser";
 import { Dialog } from "../components/dialog";
 import { say } from "../components/notices";
 import { Failed, Problems } from "../components/problems";
 import { Tabs } from "../components/tabs";
+import { type Dropped, useFileDrop } from "../dropping";
 import { baseName, quantity } from "../format";
 import { useKeys } from "../keys";
+import { projects } from "../project";
 import { alter, go, query, to } from "../router";
 import { remember, remembered } from "../session";
 import { BucketsPanel } from "./dataset_buckets";
@@ -30,12 +33,23 @@ function NoDataset() {
   const [choosing, setChoosing] = useState(false);
   return (
     <main id="content">
-      <div class="empty">
+      <div class="column">
         <h1>No dataset is open</h1>
-        <p>A dataset is a folder of pictures with their captions. It is worked on where it lies.</p>
-        <Button kind="primary" icon="folder" onClick={() => setChoosing(true)}>
-          Open a folder…
-        </Button>
+        <p class="soft">A dataset is a folder of pictures with their captions. It is worked on where it lies.</p>
+        <ul class="row wrap">
+          {projects.value.map((each) => (
+            <li key={each.path}>
+              <a class="button" href={to("/dataset", { path: each.path, project: each.path })}>
+                {each.name}
+              </a>
+            </li>
+          ))}
+          <li>
+            <Button kind="primary" icon="folder" onClick={() => setChoosing(true)}>
+              Open a folder…
+            </Button>
+          </li>
+        </ul>
       </div>
       {choosing && (
         <Chooser
@@ -127,6 +141,8 @@ function Dataset({ path }: { path: string }) {
     remember("thumbnail", String(next));
   }
 
+  const [dropped, setDropped] = useState<Dropped[] | null>(null);
+  const { over, events } = useFileDrop(setDropped);
   const listing = store.listing.value;
   if (!listing)
     return (
@@ -142,7 +158,7 @@ function Dataset({ path }: { path: string }) {
   const subset = store.subset.value;
   const total = listing.names.length;
   return (
-    <main id="content" class="fills dataset">
+    <main id="content" class={over ? "fills dataset over" : "fills dataset"} {...events}>
       <h1 class="unseen">Dataset {baseName(listing.folder)}</h1>
       <aside class="dataset-tags">
         <TagList store={store} onFilter={filter} />
@@ -210,7 +226,7 @@ function Dataset({ path }: { path: string }) {
         ) : total === 0 ? (
           <div class="empty">
             <p>There is no picture in {listing.folder}.</p>
-            <p>Put pictures into it, or drop them on the Home page; they appear here by themselves.</p>
+            <p>Drop pictures, a folder or a zip here.</p>
           </div>
         ) : store.shown.value.length === 0 ? (
           <div class="empty">
@@ -239,6 +255,7 @@ function Dataset({ path }: { path: string }) {
         <QuickTags store={store} />
       </aside>
       {deleting && <Deleting store={store} names={deleting} onClose={() => setDeleting(null)} />}
+      {dropped && <CopyIn dropped={dropped} into={listing.folder} onClose={() => setDropped(null)} />}
     </main>
   );
 }

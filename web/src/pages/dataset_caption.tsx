@@ -96,9 +96,34 @@ const tagsOf = (text: string): string[] => text.split(",").flatMap((tag) => tag.
 
 function CaptionText({ caption, onWrite }: { caption: Caption; onWrite: (text: string) => void }) {
   const [text, setText] = useState(caption.text);
-  useEffect(() => setText(caption.text), [caption.text]);
+  // The caption that the text was begun from.
+  const [base, setBase] = useState(caption.text);
+  const isMine = text !== base;
+  const isElsewhere = isMine && base !== caption.text;
+  const take = (next: string) => (setText(next), setBase(caption.text));
+  useEffect(() => {
+    if (!isMine) take(caption.text);
+    else if (text === caption.text) setBase(text);
+  }, [caption.text]);
+  useEffect(() => {
+    if (!isMine) return;
+    const ask = (event: BeforeUnloadEvent) => event.preventDefault();
+    addEventListener("beforeunload", ask);
+    return () => removeEventListener("beforeunload", ask);
+  }, [isMine]);
   return (
     <>
+      {isElsewhere && (
+        <div class="problems warning">
+          <p>
+            This caption was changed elsewhere meanwhile, to: <b>{caption.text || "nothing"}</b>
+          </p>
+          <div class="row">
+            <Button onClick={() => take(caption.text)}>Take that</Button>
+            <Button onClick={() => (setBase(caption.text), onWrite(text))}>Write mine</Button>
+          </div>
+        </div>
+      )}
       <textarea
         class="input caption-text"
         aria-label={`Caption of ${caption.name}`}
@@ -106,12 +131,12 @@ function CaptionText({ caption, onWrite }: { caption: Caption; onWrite: (text: s
         rows={6}
         value={text}
         onInput={(event) => setText(event.currentTarget.value)}
-        onBlur={() => onWrite(text)}
+        onBlur={() => isMine && !isElsewhere && onWrite(text)}
         onKeyDown={(event) => {
           if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) onWrite(text);
           if (event.key === "Escape") {
             event.stopPropagation();
-            setText(caption.text);
+            take(caption.text);
           }
         }}
       />

@@ -3,6 +3,7 @@ import { useState } from "preact/hooks";
 import { get, type Schemas } from "../api/client";
 import { useFetched } from "../api/fetched";
 import { Button } from "../components/button";
+import { CopyIn } from "../components/copy_in";
 import { Chooser } from "../components/chooser";
 import { CommandLine } from "../components/command_line";
 import { Icon } from "../components/icons";
@@ -10,14 +11,13 @@ import { JobList } from "../components/job_list";
 import { Picture } from "../components/picture";
 import { Failed } from "../components/problems";
 import { RunTable } from "../components/run_table";
-import { chosenFiles, type Dropped, droppedFiles, settingsAmong } from "../dropping";
+import { chosenFiles, type Dropped, settingsAmong, useFileDrop } from "../dropping";
 import { baseName, bytes, quantity } from "../format";
 import { incomingSettings } from "../incoming";
 import { addJob, ended, jobs, running, waiting } from "../jobs";
 import { go, query, to } from "../router";
 import { session } from "../session";
 import { say } from "../components/notices";
-import { NewProject } from "./home_new_project";
 
 type Project = Schemas["ProjectOut"];
 
@@ -25,9 +25,8 @@ export function HomePage() {
   const project = query.value.get("project");
   const [choosing, setChoosing] = useState(false);
   const [dropped, setDropped] = useState<Dropped[] | null>(null);
-  const [over, setOver] = useState(false);
 
-  async function take(files: Dropped[]) {
+  function take(files: Dropped[]) {
     const settings = settingsAmong(files);
     if (settings) {
       incomingSettings.value = settings;
@@ -36,24 +35,10 @@ export function HomePage() {
     }
     setDropped(files);
   }
+  const { over, events } = useFileDrop(take);
 
   return (
-    <main
-      id="content"
-      class={over ? "home over" : "home"}
-      onDragOver={(event) => {
-        if (!event.dataTransfer?.types.includes("Files")) return;
-        event.preventDefault();
-        setOver(true);
-      }}
-      onDragLeave={(event) => event.target === event.currentTarget && setOver(false)}
-      onDrop={async (event) => {
-        if (!event.dataTransfer?.types.includes("Files")) return;
-        event.preventDefault();
-        setOver(false);
-        await take(await droppedFiles(event.dataTransfer));
-      }}
-    >
+    <main id="content" class={over ? "home over" : "home"} {...events}>
       <div class="home-main">{project ? <OneProject path={project} /> : <Projects />}</div>
       <aside class="home-side" aria-label="Begin, queue, computer">
         <Begin onOpen={() => setChoosing(true)} onFiles={take} />
@@ -68,7 +53,7 @@ export function HomePage() {
           onChoose={(path) => go(to("/dataset", { path }))}
         />
       )}
-      {dropped && <NewProject dropped={dropped} into={project} onClose={() => setDropped(null)} />}
+      {dropped && <CopyIn dropped={dropped} into={project} onClose={() => setDropped(null)} />}
     </main>
   );
 }
@@ -262,8 +247,10 @@ function OneProject({ path }: { path: string }) {
           </header>
           <ul class="body column">
             {project.lora_paths.map((file) => (
-              <li key={file} class="mono cut" title={file}>
-                {baseName(file)}
+              <li key={file} class="mono cut">
+                <a href={to("/api/lora", { path: file })} download={baseName(file)} title={`Save ${file}`}>
+                  {baseName(file)}
+                </a>
               </li>
             ))}
           </ul>

@@ -1,5 +1,6 @@
 // Beside a run's curves: what it says in words, its LoRAs, its settings, the dataset as it was.
 import { useState } from "preact/hooks";
+import { to } from "../router";
 import { get, type Schemas } from "../api/client";
 import { useFetched } from "../api/fetched";
 import { CommandLine } from "../components/command_line";
@@ -38,9 +39,25 @@ export function RunDetails({ run, path }: { run: Run; path: string }) {
 }
 
 function Says({ run }: { run: Run }) {
-  const says = [...run.says].reverse();
+  const says = run.says.filter((sentence) => sentence.by !== "pick").reverse();
+  const picked = run.says.filter((sentence) => sentence.by === "pick");
   return (
     <div class="column">
+      {picked.length > 0 && (
+        <section class="column">
+          <h3>What pick found</h3>
+          {picked.map((sentence, index) => (
+            <p key={index} class={index ? "soft" : ""}>
+              {sentence.text}
+            </p>
+          ))}
+          {run.pick_chart && (
+            <a href={to("/api/image", { path: run.pick_chart })} target="_blank" rel="noopener">
+              <Picture path={run.pick_chart} size={768} alt="Likeness and leak of each snapshot, larger by a click" />
+            </a>
+          )}
+        </section>
+      )}
       {run.changed.length > 0 && (
         <section>
           <h3>Changed on the way</h3>
@@ -50,9 +67,6 @@ function Says({ run }: { run: Run }) {
             ))}
           </ul>
         </section>
-      )}
-      {run.pick_chart && (
-        <Picture path={run.pick_chart} size={768} alt="Likeness and leak of each snapshot, as pick found them" />
       )}
       {says.length ? (
         <ol class="says">
@@ -80,9 +94,14 @@ function Files({ run }: { run: Run }) {
       <ul class="files">
         {[...run.loras].reverse().map((lora) => (
           <li key={lora.path}>
-            <span class="mono cut" title={lora.path}>
+            <a
+              class="mono cut"
+              href={to("/api/lora", { path: lora.path })}
+              download={lora.name}
+              title={`Save ${lora.path}`}
+            >
               {lora.name}
-            </span>
+            </a>
             <span class="soft small number">
               {lora.final
                 ? "the result"

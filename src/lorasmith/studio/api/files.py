@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, HTTPException, Query, Request, Response
+from fastapi.responses import FileResponse
 from PIL import Image
 from pydantic import BaseModel
 
@@ -28,6 +29,7 @@ from lorasmith.studio.security import UPLOAD_BYTES
 
 router = APIRouter(prefix="/api", tags=["files"])
 
+LORA_KIND = "application/octet-stream"
 SMALLEST, LARGEST = 16, 2048
 """Sizes of thumbnails, px of the longer side."""
 
@@ -129,6 +131,19 @@ def _version(path: Path) -> str:
     except OSError:
         return ""
     return file_version(status.st_size, status.st_mtime_ns)
+
+
+@router.get(
+    "/lora",
+    response_class=FileResponse,
+    responses={200: {"content": {LORA_KIND: {"schema": {"type": "string", "format": "binary"}}}}},
+)
+def get_lora(path: str, studio: StudioDep) -> FileResponse:
+    """A LoRA file, to be saved where a web UI looks for it."""
+    file = studio.roots.resolve(path)
+    if file.suffix.lower() != ".safetensors" or not file.is_file():
+        raise UserError.of(path, "is no LoRA file", "choose one that ends with .safetensors")
+    return FileResponse(file, media_type=LORA_KIND, filename=file.name)
 
 
 def _encoded(path: Path, size: int | None = None) -> tuple[bytes, str]:

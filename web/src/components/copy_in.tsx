@@ -1,21 +1,21 @@
 // Pictures that were dropped or chosen, copied into a project.
 import { useMemo, useRef, useState } from "preact/hooks";
 import { ApiError, get, post, type Problem, problemsOf, upload } from "../api/client";
-import { Button } from "../components/button";
-import { Dialog } from "../components/dialog";
-import { Problems } from "../components/problems";
+import { Button } from "./button";
+import { Dialog } from "./dialog";
+import { Problems } from "./problems";
 import { commonFolder, type Dropped, isArchive, isCaption, isImage, isOfDataset } from "../dropping";
 import { baseName, bytes, joined, percent, quantity } from "../format";
 import { go, to } from "../router";
 
 interface Props {
   dropped: readonly Dropped[];
-  /** A project to which they are added; else a new one. */
+  /** A project or a dataset to which they are added; else a new project. */
   into: string | null;
   onClose: () => void;
 }
 
-export function NewProject({ dropped, into, onClose }: Props) {
+export function CopyIn({ dropped, into, onClose }: Props) {
   const taken = useMemo(() => dropped.filter((each) => isOfDataset(each.file.name)), [dropped]);
   const outer = commonFolder(dropped);
   const archive = taken.length === 1 && isArchive(taken[0]!.file.name) ? taken[0]!.file.name.replace(/\.\w+$/, "") : "";
@@ -66,7 +66,10 @@ export function NewProject({ dropped, into, onClose }: Props) {
         sent += file.size;
         setShare(sent / Math.max(1, size));
       }
-      if (!told.length) return go(address);
+      if (!told.length) {
+        onClose();
+        return go(address);
+      }
     } catch (error) {
       if (!(error instanceof DOMException && error.name === "AbortError")) told.push(...problemsOf(error));
     } finally {
@@ -79,11 +82,11 @@ export function NewProject({ dropped, into, onClose }: Props) {
   const busy = share !== null;
   return (
     <Dialog
-      title={into ? "Add to the project" : "New project"}
+      title={into ? `Add to ${baseName(into)}` : "New project"}
       onClose={() => (stopping.current.abort(), onClose())}
       footer={
         partly ? (
-          <Button kind="primary" onClick={() => go(partly.address)}>
+          <Button kind="primary" onClick={() => (onClose(), go(partly.address))}>
             Go on with what was copied
           </Button>
         ) : (
