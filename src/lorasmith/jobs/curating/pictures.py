@@ -18,7 +18,7 @@ from lorasmith.curation.changes.plan import Plan
 from lorasmith.curation.collection import CollectionImage
 from lorasmith.curation.images.changes import write_record
 from lorasmith.data.buckets import Buckets, Placement, Size, place, plan_buckets
-from lorasmith.data.images import DECODER_ERRORS
+from lorasmith.data.images import DECODER_ERRORS, open_image
 from lorasmith.data.recorded_crops import (
     Region,
     crop_record_path,
@@ -279,8 +279,9 @@ def _decoded(name: str, png: str, size: Size) -> Image.Image:
         raise DatasetError.of(name, "the mask is far too large", hint)
     try:
         data = base64.b64decode(png, validate=True)
-        # No other decoder is asked than that of PNG.
-        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+        with open_image(io.BytesIO(data)) as image:
+            if image.format != "PNG":
+                raise DatasetError.of(name, "the mask is no PNG", hint)
             if image.size != size:
                 what = "the mask has {}x{} px, the picture {}x{}".format(*image.size, *size)
                 raise DatasetError.of(name, what, hint)
