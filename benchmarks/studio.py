@@ -11,7 +11,6 @@ drawn by a graphics card. Results: benchmarks/studio.md.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import shutil
@@ -76,6 +75,7 @@ GOALS = {
     "frame": Goal("main thread's work a frame while scrolling, 95th percentile", 8, "ms"),
     "filter": Goal("filter by a tag", 100, "ms"),
     "edit": Goal("an edit of all captions previewed", 1.0, "s"),
+    "sort": Goal("key to the next picture, a key every 0.2 s", 50, "ms"),
     "page": Goal("largest page, with all that it loads", 150, "kB"),
     "memory": Goal("memory of the server at the end", 150, "MB"),
 }
@@ -249,6 +249,28 @@ def preview_edit(page, count: int) -> float:
     return milliseconds / 1000
 
 
+def sort_by_keys(page) -> list[float]:
+    """Milliseconds from a key to the next picture, of thirty."""
+    return page.evaluate(
+        f"""async () => {{ {IN_SIGHT}
+            const image = () => document.querySelector("main img");
+            const isThere = () => image()?.complete && image().naturalWidth > 0;
+            await until(isThere);
+            const taken = [];
+            for (let number = 0; number < 30; number++) {{
+                const before = image().src;
+                const begin = performance.now();
+                document.body.dispatchEvent(new KeyboardEvent(
+                    "keydown", {{ key: " ", bubbles: true, cancelable: true }}));
+                await until(() => image() && image().src !== before && isThere());
+                taken.push(performance.now() - begin);
+                await new Promise((done) => setTimeout(done, 200));
+            }}
+            return taken;
+        }}"""
+    )
+
+
 def largest_page() -> float:
     """kB of the page that loads most."""
     from lorasmith.studio.app import STATIC
@@ -282,8 +304,17 @@ def main() -> None:
             make_pictures(folder, asked.pictures)
         shutil.rmtree(folder / ".lorasmith", ignore_errors=True)
         browser = playwright.chromium.launch(executable_path=BROWSER, args=list(ARGUMENTS))
-        print(json.dumps(measure(browser, workspace, folder, asked.pictures), indent=1))
+        found = measure(browser, workspace, folder, asked.pictures)
+        print(table(found))
         browser.close()
+
+
+def table(found: dict[str, float]) -> str:
+    rows = [
+        f"| {goal.name} | {found[key]:.3g} {goal.unit} | {goal.most:g} {goal.unit} |"
+        for key, goal in GOALS.items()
+    ]
+    return "\n".join(["| what | measured | goal |", "|---|---:|---:|", *rows])
 
 
 def measure(browser, workspace: Path, folder: Path, count: int) -> dict[str, float]:
@@ -298,13 +329,14 @@ def measure(browser, workspace: Path, folder: Path, count: int) -> dict[str, flo
             page.goto(where)
             again.append(thumbnails(page))
         found["again"] = statistics.median(again)
-        print(found, file=sys.stderr)
         found["end"] = jump_to_end(page, count)
         frames = scroll(page)
         found["frame"] = float(np.percentile(frames, 95))
-        found["frame median"], found["frames"] = statistics.median(frames), len(frames)
-        found["filter"] = statistics.median(filter_by_tag(page))
+            found["filter"] = statistics.median(filter_by_tag(page))
         found["edit"] = preview_edit(page, count)
+        page.goto(f"{address}/sort?{urlencode({'path': str(folder)})}")
+        found["sort"] = statistics.median(sort_by_keys(page))
+        found["page"] = largest_page()
         found["memory"] = process.memory_info().rss / 1e6
     return found
 

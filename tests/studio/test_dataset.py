@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -416,3 +417,11 @@ def test_captions_that_did_not_change_are_not_read_again(
     assert dataset.refresh(close=True)
     assert dataset.tags().names == ["zorp", "hat", "new", "smile", "standing"]
     assert read == ["9.txt"]
+
+
+def test_a_folder_that_goes_is_said(page: Page, folder: Path) -> None:
+    assert page.get("images")["names"]
+    shutil.rmtree(folder)
+    gone = page.client.get("/api/dataset/images", params={"path": str(folder)})
+    assert gone.status_code == 422
+    assert "is not there" in gone.json()["problems"][0]["what"]

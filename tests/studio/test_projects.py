@@ -84,3 +84,19 @@ def test_files_and_archives_are_taken(client: TestClient, workspace: Path) -> No
     assert [Path(file).name for file in answer.json()["files"]] == ["b.png", "b.txt"]
     left = sorted(path.name for path in (workspace / "new/dataset").iterdir())
     assert left == ["a.png", "a.txt", "b.png", "b.txt"]
+
+
+@pytest.mark.parametrize(
+    ("inside", "there"),
+    [
+        ("set/10_zorp/a.png", "10_zorp/a.png"),
+        ("set/more/a.png", "a.png"),
+        ("10_zorp/a.png", "10_zorp/a.png"),
+        ("img/10_zorp/a.png", "img/10_zorp/a.png"),
+    ],
+)
+def test_the_folder_around_a_zips_files_is_left_out(
+    client: TestClient, workspace: Path, inside: str, there: str
+) -> None:
+    put(client, "set.zip", archive({inside: png()}), "new/dataset")
+    assert (workspace / "new" / "dataset" / there).is_file()

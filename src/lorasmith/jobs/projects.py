@@ -123,14 +123,14 @@ def _images(folder: Path) -> Iterator[list[str]]:
     if right := _files(folder, SUFFIXES):
         yield right
     for inner in _folders(folder, links=True):
-        if _is_numbered(inner.name):
+        if is_numbered(inner.name):
             if some := _files(inner, SUFFIXES):
                 yield some
         elif inner.name == IMG:
             yield from _images(inner)
 
 
-def _is_numbered(name: str) -> bool:
+def is_numbered(name: str) -> bool:
     """As kohya's layout has it: ``10_zorp``."""
     number, underscore, rest = name.partition("_")
     return number.isdecimal() and bool(underscore and rest)

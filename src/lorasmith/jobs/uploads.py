@@ -19,6 +19,7 @@ from lorasmith.core.text import bytes_text
 from lorasmith.curation.importing.archives import SUFFIXES as ARCHIVES
 from lorasmith.curation.importing.archives import unpack
 from lorasmith.data.images import MASK_SUFFIXES, glance
+from lorasmith.jobs.projects import IMG, is_numbered
 
 TEXTS = frozenset({".txt", ".caption", ".json", ".toml", ".csv", ".sh", ".bat", ".ps1", ".cmd"})
 WEIGHTS = ".safetensors"
@@ -104,6 +105,7 @@ def _unpacked(arrived: Path, path: Path) -> Arrival:
                 arrival.problems.append(_named(problem, arrived, path))
         except DatasetError as error:
             raise DatasetError(_named(each, arrived, path) for each in error.problems) from error
+        folder = _without_wrapping(folder)
         for file in sorted(each for each in folder.rglob("*") if each.is_file()):
             inner = file.relative_to(folder)
             target = path.parent / inner
@@ -121,6 +123,19 @@ def _unpacked(arrived: Path, path: Path) -> Arrival:
                     Problem(inner.as_posix(), p.what, p.hint) for p in error.problems
                 )
     return arrival
+
+
+def _without_wrapping(folder: Path) -> Path:
+    """Inside of the one folder that all lies in, if that means nothing to a training: packers put
+    one around what they are given."""
+    while True:
+        entries = list(folder.iterdir())
+        if len(entries) != 1 or not entries[0].is_dir():
+            return folder
+        (only,) = entries
+        if only.name in (IMG, "reg") or is_numbered(only.name):
+            return folder
+        folder = only
 
 
 def _require_plain_folders(base: Path, inner: Path) -> None:

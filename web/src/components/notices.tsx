@@ -1,6 +1,7 @@
 // Short words at the page's edge: what was done, or what failed.
 import { effect, signal } from "@preact/signals";
 import type { Problem } from "../api/client";
+import { connected } from "../api/changes";
 import { path } from "../router";
 import { Button } from "./button";
 
@@ -34,9 +35,10 @@ function show(notice: Notice): void {
   if (!notice.isProblem) setTimeout(() => putAway(notice.id), STAYS);
 }
 
-/** What failed on a page is not said on another. */
+// What failed on a page is not said on another, nor that the studio did not answer once it does.
 effect(() => {
   path.value;
+  if (!connected.value) return;
   notices.value = notices.peek().filter((each) => !each.isProblem);
 });
 

@@ -35,6 +35,11 @@ export function FindingsPanel({ store, onOpen }: { store: DatasetStore; onOpen: 
   const [kind, setKind] = useState<(typeof KINDS)[number] | "">("");
   const [mending, setMending] = useState<string[] | null>(null);
   const [resolution, setResolution] = useState(Number(remembered("resolution")) || 512);
+  // Until one looks again, what was mended is not shown as if it were still so.
+  const [mended, setMended] = useState<{ time: number | null | undefined; ids: ReadonlySet<string> }>({
+    time: null,
+    ids: new Set(),
+  });
   const job = jobs.value.find(
     (each) => each.command[1] === "audit" && each.command[2] === folder && ["running", "queued"].includes(each.state),
   );
@@ -49,7 +54,11 @@ export function FindingsPanel({ store, onOpen }: { store: DatasetStore; onOpen: 
     found.reload();
   }
 
-  const findings = data?.findings ?? [];
+  const isMended = (one: Finding) =>
+    mended.time === data?.time &&
+    (mended.ids.has(one.id) || mended.ids.has(one.rule) || (mended.ids.has("all-safe") && one.safe && one.mendable));
+  const all = data?.findings ?? [];
+  const findings = all.filter((one) => !isMended(one));
   const groups = groupsOf(findings);
   const safe = findings.filter((one) => one.safe && one.mendable);
   return (
@@ -112,7 +121,9 @@ export function FindingsPanel({ store, onOpen }: { store: DatasetStore; onOpen: 
       {data?.looked && (
         <p class="soft small">
           {when(data.time!)}: {quantity(data.images!, "picture")}, {quantity(findings.length, "finding")}
-          {data.changed && <span class="lacks"> – files were changed since; look again</span>}
+          {(data.changed || mended.time === data.time) && (
+            <span class="lacks"> – files were changed since; look again</span>
+          )}
         </p>
       )}
       {safe.length > 0 && (
@@ -166,6 +177,12 @@ export function FindingsPanel({ store, onOpen }: { store: DatasetStore; onOpen: 
           ids={mending}
           title={
             findings.find((one) => one.id === mending[0] || one.rule === mending[0])?.title ?? "what loses nothing"
+          }
+          onMended={() =>
+            setMended({
+              time: data?.time,
+              ids: new Set([...(mended.time === data?.time ? mended.ids : []), ...mending]),
+            })
           }
           onClose={() => (setMending(null), found.reload())}
         />
@@ -330,11 +347,12 @@ interface MendingProps {
   store: DatasetStore;
   ids: string[];
   title: string;
+  onMended: () => void;
   onClose: () => void;
 }
 
 /** What mending changes, and the button that does it. */
-function Mending({ store, ids, title, onClose }: MendingProps) {
+function Mending({ store, ids, title, onMended, onClose }: MendingProps) {
   const query = { path: store.path };
   const preview = usePreview(store, { ids }, (part, signal) =>
     post("/api/dataset/mend", { query, body: { ids, ...part }, signal }),
@@ -343,6 +361,7 @@ function Mending({ store, ids, title, onClose }: MendingProps) {
   async function mend() {
     const done = await post("/api/dataset/mend", { query, body: { ids, apply: true, limit: 0 } });
     say(`Mended: ${countsText(done)}`, store.takeBack(done.entry));
+    onMended();
     onClose();
     await store.reload();
   }
