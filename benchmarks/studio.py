@@ -332,7 +332,7 @@ def measure(browser, workspace: Path, folder: Path, count: int) -> dict[str, flo
         found["end"] = jump_to_end(page, count)
         frames = scroll(page)
         found["frame"] = float(np.percentile(frames, 95))
-            found["filter"] = statistics.median(filter_by_tag(page))
+        found["filter"] = statistics.median(filter_by_tag(page))
         found["edit"] = preview_edit(page, count)
         page.goto(f"{address}/sort?{urlencode({'path': str(folder)})}")
         found["sort"] = statistics.median(sort_by_keys(page))
