@@ -105,7 +105,8 @@ def scribble(image: Image.Image, count: int, rng: Random, largest: float = 0.2) 
         rng.choice(_KINDS)(draw, x, y, rng.uniform(0.03, largest) * CANVAS, rng)
 
 
-def _scribbles_only(rng: Random) -> Image.Image:
+def scribbles_only(rng: Random) -> Image.Image:
+    """A canvas of scribbles and nothing else, 256x256 pixels."""
     image = Image.new("RGB", (CANVAS, CANVAS), random_colour(rng))
     if rng.random() < 0.5:
         image = Image.linear_gradient("L").rotate(90 * rng.randrange(4)).resize(image.size)
@@ -137,4 +138,4 @@ def autoencoder_image(rng: Random) -> np.ndarray:
         return draw(random_creature(rng), rng)
     if kind < 0.8:
         return doodled_image(random_creature(rng), rng, rng.random() < 0.6, most=9)
-    return np.asarray(_scribbles_only(rng).reduce(SUPERSAMPLE))
+    return np.asarray(scribbles_only(rng).reduce(SUPERSAMPLE))

@@ -148,11 +148,8 @@ class Run:
                 parameter.copy_(average)
 
     def log(self, figures: dict[str, float]) -> None:
-        shown = " ".join(f"{name} {value:.4f}" for name, value in figures.items())
-        line = f"{self.name} {self.elapsed:.0f}s step {self.step} lr x{self.lr_scale:.3f} {shown}"
-        logger.info("%s", line)
-        with (self.work / f"{self.name}.log").open("a") as file:
-            file.write(line + "\n")
+        what = f"{self.elapsed:.0f}s step {self.step} lr x{self.lr_scale:.3f}"
+        write_log(self.work, self.name, what, figures)
 
     def save(self) -> None:
         state = {
@@ -174,3 +171,12 @@ class Run:
         self.ema = state["ema"]
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.elapsed = state["step"], state["elapsed"]
+
+
+def write_log(work: Path, name: str, what: str, figures: dict[str, float]) -> None:
+    """A line of figures, shown and added to `name`.log in the work folder."""
+    shown = " ".join(f"{key} {value:.4f}" for key, value in figures.items())
+    line = f"{name} {what} {shown}"
+    logger.info("%s", line)
+    with (work / f"{name}.log").open("a") as file:
+        file.write(line + "\n")

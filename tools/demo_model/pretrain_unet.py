@@ -1,4 +1,4 @@
-"""Trains the demo model's UNet and text encoder on latents of the demo world.
+"""Trains a small base's UNet and text encoder on latents of its world.
 
 Both have the architecture of SD1's, small: cross-attention at every level but the last, a CLIP
 text encoder with the real vocabulary, noise prediction on SD1's schedule.
@@ -8,25 +8,23 @@ from __future__ import annotations
 
 import gzip
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import Any
 
-import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from safetensors.torch import load_file
-from tools.demo_model.clutter import doodled_image
 from tools.demo_model.pretrain_loop import Budget, MuonWithAdamW, Run
 from tools.demo_model.pretrain_vae import SCALING_FACTOR, to_pixels
+from tools.demo_model.worlds import World
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from lorasmith.core.files import ASSETS
-from lorasmith.demo.world import Creature, draw, random_creature, tags
+from lorasmith.models.load import load_model
 from lorasmith.tensors.files import save_tensors
 
-CHANNELS = (48, 64, 96)
 HEADS = 2
 TEXT_WIDTH = 64
 TEXT_LAYERS = 2
@@ -35,7 +33,6 @@ TOKENS = 77
 START, END = 49406, 49407
 
 IMAGES = 16000
-DOODLED_SHARE = 0.1  # of the images; they teach the UNet more than the world's own shapes
 BATCH = 48
 ENCODE_BATCH = 8  # small batches stay in the cache
 EMPTY_CAPTIONS = 0.1
@@ -45,7 +42,7 @@ NOT_HIDDEN = ("conv_in", "conv_out", "embedding.weight", "time_embedding")
 VOCABULARY = ASSETS / "bpe_simple_vocab_16e6.txt.gz"
 
 
-def new_unet(channels: tuple[int, ...] = CHANNELS) -> UNet2DConditionModel:
+def new_unet(channels: tuple[int, ...]) -> UNet2DConditionModel:
     lower = len(channels) - 1
     return UNet2DConditionModel(
         sample_size=16,
@@ -118,8 +115,8 @@ def write_tokenizer(folder: Path) -> CLIPTokenizer:
 class Captions:
     """Token ids of captions, varied: tags shuffled and left out, none at all, or unknown words."""
 
-    def __init__(self, tokenizer: CLIPTokenizer) -> None:
-        self.tokenizer = tokenizer
+    def __init__(self, tokenizer: CLIPTokenizer, world: World) -> None:
+        self.tokenizer, self.world = tokenizer, world
         self.cache: dict[str, list[int]] = {}
         words = [w for w in tokenizer.get_vocab() if w.endswith("</w>") and w[:-4].isalpha()]
         self.unknown = sorted(w[:-4] for w in words if len(w) > 6)
@@ -129,11 +126,10 @@ class Captions:
             self.cache[text] = self.tokenizer(text).input_ids[1:-1]
         return self.cache[text]
 
-    def vary(self, image: DrawnImage, rng: Random) -> list[str]:
+    def vary(self, image: Any, rng: Random) -> list[str]:
         if rng.random() < EMPTY_CAPTIONS:
             return []
-        said = tags(image.creature, rng, drop=rng.choice((0.0, 0.1, 0.1, 0.5)))
-        said = [tag for tag in said if tag != image.untrue] + ["doodles"] * image.doodles
+        said = self.world.caption(image, rng)
         if rng.random() < UNKNOWN_WORDS:
             words = rng.sample(self.unknown, rng.randint(1, 2))
             said.insert(rng.randint(0, len(said)), " ".join(words))
@@ -152,33 +148,14 @@ class Captions:
         return torch.tensor(rows)
 
 
-@dataclass(frozen=True)
-class DrawnImage:
-    """What a training image shows; `untrue` is a tag of the creature that its pixels deny."""
-
-    creature: Creature
-    doodles: bool = False
-    untrue: str = ""
-
-
-def _draw_image(rng: Random) -> tuple[DrawnImage, np.ndarray]:
-    creature = random_creature(rng)
-    if rng.random() >= DOODLED_SHARE:
-        return DrawnImage(creature), draw(creature, rng)
-    odd_colour = rng.random() < 0.5
-    untrue = f"{creature.colour} body" if odd_colour else ""
-    return DrawnImage(creature, True, untrue), doodled_image(creature, rng, odd_colour)
-
-
 @torch.no_grad()
 def encode_images(
-    vae: AutoencoderKL, work: Path, seed: int, count: int = IMAGES
-) -> tuple[list[DrawnImage], Tensor, Tensor]:
-    """Images with the mean and the standard deviation of their latents, (N, 4, 16, 16) each,
-    scaled; cached in the work folder."""
+    vae: AutoencoderKL, world: World, work: Path, seed: int, count: int = IMAGES
+) -> tuple[list[Any], Tensor, Tensor]:
+    """What images show, with the mean and the standard deviation of their latents,
+    (N, 4, 16, 16) each, scaled; cached in the work folder."""
     rng, cache = Random(f"pictures {seed}"), work / f"latents_{count}.safetensors"
-    drawn = [_draw_image(rng) for _ in range(count)]
-    drawings = [drawing for drawing, _ in drawn]
+    drawn = world.draw(count, rng)
     if not cache.exists():
         means, stds = [], []
         for start in range(0, count, ENCODE_BATCH):
@@ -189,16 +166,19 @@ def encode_images(
             stds.append(posterior.std.float() * SCALING_FACTOR)
         save_tensors(cache, {"mean": torch.cat(means), "std": torch.cat(stds)}, {})
     latents = load_file(cache)
-    return drawings, latents["mean"], latents["std"]
+    return [shown for shown, _ in drawn], latents["mean"], latents["std"]
 
 
-def train_unet(work: Path, budget: Budget) -> None:
+def train_unet(work: Path, world: World, budget: Budget) -> None:
     """Train (or go on training) the UNet and the text encoder on the autoencoder in `work/vae`."""
     torch.manual_seed(budget.seed)
     vae = AutoencoderKL.from_pretrained(work / "vae").eval()
-    images, mean, std = encode_images(vae, work, budget.seed)
-    captions = Captions(write_tokenizer(work / "tokenizer"))
-    unet, text_encoder = new_unet(), new_text_encoder()
+    images, mean, std = encode_images(vae, world, work, budget.seed)
+    captions = Captions(write_tokenizer(work / "tokenizer"), world)
+    unet, text_encoder = new_unet(world.channels), new_text_encoder()
+    if world.from_demo:
+        demo = load_model("demo").text_encoders["text_encoder"]
+        text_encoder.load_state_dict(demo.state_dict())
     run = new_run(unet, text_encoder, work, budget)
     alphas = new_scheduler().alphas_cumprod
     snr = alphas / (1 - alphas)
@@ -236,9 +216,9 @@ def new_run(
     return Run("unet", work, optimizer, budget, ema_decay=0.997, flat_share=0.4)
 
 
-def averaged_models(work: Path) -> tuple[UNet2DConditionModel, CLIPTextModel]:
+def averaged_models(work: Path, world: World) -> tuple[UNet2DConditionModel, CLIPTextModel]:
     """The UNet and the text encoder with the averaged weights of the last checkpoint."""
-    unet, text_encoder = new_unet(), new_text_encoder()
+    unet, text_encoder = new_unet(world.channels), new_text_encoder()
     run = new_run(unet, text_encoder, work, Budget(minutes=1, seed=0, threads=1))
     if run.step == 0:
         raise FileNotFoundError(f"no checkpoint of the UNet in {work}: train it first")

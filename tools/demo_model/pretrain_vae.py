@@ -1,4 +1,4 @@
-"""Trains the demo model's autoencoder: 64x64 images to 16x16 latents of 4 channels."""
+"""Trains a small base's autoencoder: 64x64 images to 16x16 latents of 4 channels."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from random import Random
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
-from tools.demo_model.clutter import autoencoder_image
-from tools.demo_model.pretrain_loop import Budget, MuonWithAdamW, Run
+from tools.demo_model.pretrain_loop import Budget, MuonWithAdamW, Run, write_log
+from tools.demo_model.worlds import World
 from torch import Tensor
 
-from lorasmith.demo.world import draw, random_creature
+from lorasmith.models.load import load_model
 
 CHANNELS = (32, 64, 96)
 LATENT_CHANNELS = 4
@@ -62,10 +62,13 @@ def _losses(vae: AutoencoderKL, pixels: Tensor, used: float) -> dict[str, Tensor
     return {"loss": loss, "l1": l1, "psnr": 10 * torch.log10(4 / mse.detach()), "kl": kl}
 
 
-def train_vae(work: Path, budget: Budget, channels: tuple[int, ...] = CHANNELS) -> None:
+def train_vae(work: Path, world: World, budget: Budget) -> None:
     """Train (or go on training) and write the averaged autoencoder to `work/vae`."""
     torch.manual_seed(budget.seed)
-    vae = new_vae(channels)
+    vae = new_vae()
+    if world.from_demo:
+        vae.load_state_dict(load_model("demo").vae.state_dict())
+        write_log(work, "vae", "as the demo base has it", reconstruction_figures(vae, world))
     optimizer = MuonWithAdamW(
         vae.named_parameters(), not_hidden=NOT_HIDDEN, muon_lr=0.01, adamw_lr=2e-3
     )
@@ -73,24 +76,23 @@ def train_vae(work: Path, budget: Budget, channels: tuple[int, ...] = CHANNELS) 
 
     def loss_of_step(step: int, used: float) -> dict[str, Tensor]:
         rng = Random(f"vae {budget.seed} {step}")
-        return _losses(vae, to_pixels([autoencoder_image(rng) for _ in range(BATCH)]), used)
+        return _losses(vae, to_pixels(world.for_autoencoder(BATCH, rng)), used)
 
     run.train(loss_of_step)
     run.use_ema()
-    fold_statistics(vae)
+    fold_statistics(vae, world)
     vae.save_pretrained(work / "vae")
-    run.log(reconstruction_figures(vae))
+    run.log(reconstruction_figures(vae, world))
 
 
 @torch.no_grad()
-def fold_statistics(vae: AutoencoderKL, images: int = 1536) -> None:
+def fold_statistics(vae: AutoencoderKL, world: World, images: int = 1536) -> None:
     """Shift and scale the latents, inside quant_conv and post_quant_conv, so that over the world
     each channel has mean 0 and, times `SCALING_FACTOR`, standard deviation 1."""
     vae.eval()
     rng = Random("latent statistics")
     means = [
-        vae.encode(to_pixels([draw(random_creature(rng), rng) for _ in range(64)])).latent_dist.mean
-        for _ in range(images // 64)
+        vae.encode(to_pixels(world.plain(64, rng))).latent_dist.mean for _ in range(images // 64)
     ]
     latents = torch.cat(means)
     mean, std = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
@@ -105,12 +107,12 @@ def fold_statistics(vae: AutoencoderKL, images: int = 1536) -> None:
 
 
 @torch.no_grad()
-def reconstruction_figures(vae: AutoencoderKL) -> dict[str, float]:
+def reconstruction_figures(vae: AutoencoderKL, world: World) -> dict[str, float]:
     """PSNR in dB of images of the world, and of images with scribbles."""
     rng = Random("reconstruction")
-    world = to_pixels([draw(random_creature(rng), rng) for _ in range(64)])
-    mixed = to_pixels([autoencoder_image(rng) for _ in range(64)])
+    plain = to_pixels(world.plain(64, rng))
+    mixed = to_pixels(world.for_autoencoder(64, rng))
     return {
         name: psnr(vae.decode(vae.encode(pixels).latent_dist.mean).sample, pixels)
-        for name, pixels in (("psnr_world", world), ("psnr_mixed", mixed))
+        for name, pixels in (("psnr_world", plain), ("psnr_mixed", mixed))
     }
