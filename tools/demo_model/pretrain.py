@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL
 from tools.demo_model.pretrain_loop import Budget
-from tools.demo_model.pretrain_unet import averaged_models, train_unet, write_tokenizer
+from tools.demo_model.pretrain_unet import BATCH, averaged_models, train_unet, write_tokenizer
 from tools.demo_model.pretrain_vae import train_vae
 from tools.demo_model.worlds import WORLDS, World
 from tools.demo_model.write_defaults import defaults_entry
@@ -88,6 +88,7 @@ def main() -> None:
     parser.add_argument("--world", choices=tuple(WORLDS), default="creatures")
     parser.add_argument("--minutes", type=float, default=20.0, help="training time in all")
     parser.add_argument("--work", type=Path, required=True, help="folder of checkpoints and caches")
+    parser.add_argument("--batch", type=int, default=BATCH, help="of the UNet's training")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
@@ -98,7 +99,7 @@ def main() -> None:
     if args.part == "vae":
         train_vae(args.work, WORLDS[args.world](args.work), budget)
     elif args.part == "unet":
-        train_unet(args.work, WORLDS[args.world](args.work), budget)
+        train_unet(args.work, WORLDS[args.world](args.work), budget, args.batch)
     else:
         path = DEMO_BASE if args.world == "creatures" else args.work / HEADS_BASE
         export(args.work, args.world, path)

@@ -169,8 +169,12 @@ def encode_images(
     return [shown for shown, _ in drawn], latents["mean"], latents["std"]
 
 
-def train_unet(work: Path, world: World, budget: Budget) -> None:
-    """Train (or go on training) the UNet and the text encoder on the autoencoder in `work/vae`."""
+def train_unet(work: Path, world: World, budget: Budget, batch: int = BATCH) -> None:
+    """Train (or go on training) the UNet and the text encoder on the autoencoder in `work/vae`.
+
+    Args:
+        batch: samples of a step, even: each of half as many images comes twice.
+    """
     torch.manual_seed(budget.seed)
     vae = AutoencoderKL.from_pretrained(work / "vae").eval()
     images, mean, std = encode_images(vae, world, work, budget.seed)
@@ -188,12 +192,12 @@ def train_unet(work: Path, world: World, budget: Budget) -> None:
         rng = Random(f"unet {budget.seed} {step}")
         noises = torch.Generator().manual_seed(budget.seed * 1_000_003 + step)
         # Each image comes twice, with timesteps t and 999 - t, so the text is encoded once.
-        chosen = [rng.randrange(len(images)) for _ in range(BATCH // 2)]
+        chosen = [rng.randrange(len(images)) for _ in range(batch // 2)]
         ids = captions.batch([captions.vary(images[k], rng) for k in chosen])
         both = torch.tensor(chosen + chosen)
         clean = mean[both] + std[both] * torch.randn(mean[both].shape, generator=noises)
         noise = torch.randn(clean.shape, generator=noises)
-        early = torch.randint(0, 500, (BATCH // 2,), generator=noises)
+        early = torch.randint(0, 500, (batch // 2,), generator=noises)
         t = torch.cat([early, 999 - early])
         alpha = alphas[t][:, None, None, None]
         noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
