@@ -1,7 +1,7 @@
 """Do the rules of length and rate hold on a base of another width and another world?
 
     python -m tools.demo_model.pretrain vae --world heads --minutes 6 --work DIR
-    python -m tools.demo_model.pretrain unet --world heads --minutes 55 --work DIR
+    python -m tools.demo_model.pretrain unet --world heads --minutes 61 --batch 24 --work DIR
     python -m tools.demo_model.pretrain export --world heads --work DIR
     python -m benchmarks.second_base --work DIR
 
@@ -46,7 +46,7 @@ from lorasmith.training.run import train
 STEPS, CFG, SAMPLER = 20, 3.0, "ddim"
 IMAGES = 14
 # Multiples of the length and the rate that the rules give.
-POINTS = ((1.0, 1.0), (0.5, 1.0), (2.0, 1.0), (1.0, 0.5), (1.0, 2.0))
+POINTS = ((1.0, 1.0), (0.5, 1.0), (1.0, 2.0), (1.0, 0.5), (2.0, 1.0))
 SHOWN = ("hair", "clothes_colour", "hat")  # of what is kept
 QUIET = ("sample.every_epochs=0", "sample.at_start=false", "log.tensorboard=false")
 
@@ -154,10 +154,16 @@ def read_results(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
-def run_all(bench: Bench, subjects: Sequence[str], seeds: Sequence[int], results: Path) -> None:
+def run_all(
+    bench: Bench,
+    subjects: Sequence[str],
+    points: Sequence[tuple[float, float]],
+    seeds: Sequence[int],
+    results: Path,
+) -> None:
     """Measure what ``results`` does not have yet."""
     for seed in seeds:
-        for length, rate in POINTS:
+        for length, rate in points:
             for name in subjects:
                 have = {
                     (r["subject"], r["length"], r["rate"], r["seed"]): r
@@ -166,7 +172,11 @@ def run_all(bench: Bench, subjects: Sequence[str], seeds: Sequence[int], results
                 if (name, length, rate, seed) in have:
                     continue
                 usual = have.get((name, 1.0, 1.0, seed))
-                steps = usual["steps"] if usual is not None and length != 1 else None
+                steps = None
+                if length != 1:
+                    if usual is None:
+                        raise SystemExit(f"{name}: 1x1 first, whose length the others are of")
+                    steps = usual["steps"]
                 line = bench.run(SUBJECTS[name], length, rate, seed, steps)
                 with results.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(line) + "\n")
@@ -233,6 +243,8 @@ def main() -> None:
     )
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--subjects", default=",".join(SUBJECTS))
+    parser.add_argument("--points", type=lambda text: text.split(","), metavar="LENGTHxRATE,...",
+                        default=["{:g}x{:g}".format(*point) for point in POINTS])  # fmt: skip
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--count", type=int, default=24, help="drawings of each kind in a run")
     parser.add_argument("--base", type=int, default=0, help="judge so many drawings of the base")
@@ -246,7 +258,8 @@ def main() -> None:
             print(base_table(bench, options.base))
             return
         seeds = [int(seed) for seed in options.seeds.split(",")]
-        run_all(bench, options.subjects.split(","), seeds, results)
+        points = [point for point in POINTS if "{:g}x{:g}".format(*point) in options.points]
+        run_all(bench, options.subjects.split(","), points, seeds, results)
     print(table(read_results(results)))
 
 
