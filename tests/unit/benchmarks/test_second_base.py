@@ -83,7 +83,8 @@ def test_a_style_has_its_tones_and_its_line() -> None:
 
 def test_the_table_pools_drawings() -> None:
     kept = dict.fromkeys(heads.VALUES, 0.9)
-    row: dict[str, Any] = {"length": 1.0, "rate": 1.0, "steps": 665, "seconds": 90.0, "count": 24, "leak": 0.0}
+    row: dict[str, Any] = {"length": 1.0, "rate": 1.0, "steps": 665, "seconds": 90.0}
+    row |= {"count": 24, "leak": 0.0}
     row |= {"kept": kept, "before": {**kept, "hat": 1.0}}
     rows = [
         {**row, "subject": "quenzo", "fidelity": 1.0},
