@@ -56,7 +56,7 @@ def start(workspace: Path, *options: str) -> Server:
         *options,
     ]
     process = subprocess.Popen(
-        [*command, *options],
+        command,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
