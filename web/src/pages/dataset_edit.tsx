@@ -133,8 +133,10 @@ export function EditPanel({ store }: { store: DatasetStore }) {
                   value={step.name}
                   onChange={(event) => change(at, { name: event.currentTarget.value })}
                 >
-                  {(operations.data ?? [{ name: "add", metavar: "TAG", help: "" }]).map((one) => (
-                    <option key={one.name}>{one.name}</option>
+                  {(operations.data ?? [{ name: "add", metavar: "TAG", help: "Add a tag" }]).map((one) => (
+                    <option key={one.name} value={one.name}>
+                      {one.help.split(/[,;:]/)[0]}
+                    </option>
                   ))}
                 </select>
                 {(!kind || kind.metavar) && (

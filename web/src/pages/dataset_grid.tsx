@@ -366,7 +366,12 @@ class Cell extends Component<CellProps> {
         </div>
         <div class="image-words small">
           <span class="cut">{baseName(name)}</span>
-          <span class={flags & NO_CAPTION ? "push lacks" : "push soft number"}>{marks.join(" · ")}</span>
+          <span
+            class={flags & NO_CAPTION ? "push lacks" : "push soft number"}
+            title={flags & NO_CAPTION ? undefined : `${tags} tags`}
+          >
+            {marks.join(" · ")}
+          </span>
         </div>
       </div>
     );

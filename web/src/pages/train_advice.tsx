@@ -23,7 +23,13 @@ function adviceWords(others: [string, { value: unknown }][]): string {
 
 export function AdvicePanel({ advice, known, given, effective, answers, onAnswer, onTake }: Props) {
   const [open, setOpen] = useState(false);
-  if (!advice?.ok) return null;
+  if (!advice?.ok)
+    // Its place is kept, so that what one types into does not move.
+    return (
+      <section class="panel advice-panel" aria-label="Advice">
+        <p class="soft">What the guides advise for these pictures is said once there is a plan.</p>
+      </section>
+    );
   const others = Object.entries(advice.settings).filter(([path, advised]) => {
     const setting = known.get(path);
     return setting && !isAsAdvised(setting, given(path), effective(path), advised.value);
