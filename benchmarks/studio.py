@@ -76,7 +76,7 @@ GOALS = {
     "filter": Goal("filter by a tag", 100, "ms"),
     "edit": Goal("an edit of all captions previewed", 1.0, "s"),
     "sort": Goal("key to the next picture, a key every 0.2 s", 50, "ms"),
-    "page": Goal("largest page, with all that it loads", 150, "kB"),
+    "page": Goal("largest page, without curves", 150, "kB"),
     "memory": Goal("memory of the server at the end", 150, "MB"),
 }
 

@@ -14,7 +14,7 @@ from lorasmith.studio.app import STATIC
 
 WEB = Path(__file__).parents[2] / "web"
 MOST_OF_A_PAGE = 150_000
-"""Bytes that a page may take, however it is sent."""
+"""Bytes that a page may take, however it is sent, before the curves that some have."""
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@ import { useEffect, useMemo, useState } from "preact/hooks";
 import { get, post, type Schemas } from "../api/client";
 import { useFetched } from "../api/fetched";
 import { Button } from "../components/button";
-import { type Curve, Curves } from "../components/curves";
+import type { Curve } from "../components/curves";
 import { say } from "../components/notices";
 import { Failed, Problems } from "../components/problems";
 import { RUN_TONES, RunTable } from "../components/run_table";
@@ -12,10 +12,14 @@ import { Tabs } from "../components/tabs";
 import { bytes, duration, figure, parentOf, quantity } from "../format";
 import { addJob, askJob, jobOfRun } from "../jobs";
 import { useKeys } from "../keys";
+import { lazily } from "../lazily";
 import { alter, query, to } from "../router";
 import { RunDetails } from "./run_details";
 
 type Run = Schemas["RunDetail"];
+
+/** What draws curves is a third of the page, and comes after the rest. */
+const Curves = lazily(async () => (await import("../components/curves")).Curves, false);
 
 const CHARTS = ["Loss", "Rate", "Norms", "Speed"] as const;
 type Chart = (typeof CHARTS)[number];
