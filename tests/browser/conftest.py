@@ -89,8 +89,9 @@ def serve() -> Iterator[Callable[..., Server]]:
             end(server)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """While it is there, an event loop runs in this thread; so it ends with the file."""
     if not BROWSER:
         pytest.skip(NO_BROWSER)
     from playwright.sync_api import sync_playwright

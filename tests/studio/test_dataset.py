@@ -425,3 +425,14 @@ def test_a_folder_that_goes_is_said(page: Page, folder: Path) -> None:
     gone = page.client.get("/api/dataset/images", params={"path": str(folder)})
     assert gone.status_code == 422
     assert "is not there" in gone.json()["problems"][0]["what"]
+
+
+def test_a_tagger_is_run_on_what_is_chosen_alone(page: Page) -> None:
+    of_two = {"tagger": "demo", "images": ["0.png", "2.png"], "mode": "replace"}
+    command = page.post("tag", **of_two)["command"]
+    where = command[command.index("--where") + 1]
+    assert page.post("filter", where=where)["images"] == [0, 2]
+    captions = page.post("captions", endpoint="http://127.0.0.1:1/v1", images=["1.png"])["command"]
+    where = captions[captions.index("--where") + 1]
+    assert page.post("filter", where=where)["images"] == [1]
+    assert "--where" not in page.post("tag", tagger="demo", images=None)["command"]

@@ -41,7 +41,7 @@ export async function refreshJobs(): Promise<void> {
 }
 
 export function followJobs(): void {
-  onChange((topics) => concerns(topics, "jobs") && void refreshJobs());
+  onChange((topics) => concerns(topics, "jobs", "progress") && void refreshJobs());
   void refreshJobs();
 }
 

@@ -1,6 +1,8 @@
 import { render } from "preact";
 import { listen } from "./api/changes";
+import { problemsOf } from "./api/client";
 import { App, SessionFailed } from "./app";
+import { sayProblems } from "./components/notices";
 import { ignoreOtherDrops } from "./dropping";
 import { followJobs } from "./jobs";
 import { listenToKeys } from "./keys";
@@ -27,6 +29,10 @@ try {
   listen();
   followJobs();
   followProjects();
+  // What fails is said, also where a key began it.
+  addEventListener("unhandledrejection", (event) => {
+    if ((event.reason as Error | null)?.name !== "AbortError") sayProblems(problemsOf(event.reason));
+  });
   render(<App />, root);
 } catch (error) {
   render(<SessionFailed error={error} />, root);

@@ -68,7 +68,11 @@ class JobRecord:
             stream = getattr(sys, name)
             if isinstance(stream, io.TextIOWrapper):
                 stream.flush()
-                buffer = io.BufferedWriter(_LossyFile(stream.fileno()))
+                try:
+                    number = stream.fileno()
+                except io.UnsupportedOperation:  # It stands for a file, in memory.
+                    continue
+                buffer = io.BufferedWriter(_LossyFile(number))
                 printed = io.TextIOWrapper(
                     buffer, stream.encoding, stream.errors, line_buffering=True
                 )

@@ -157,11 +157,10 @@ def _mind_queue(studio: Studio) -> None:
     from lorasmith.jobs.queue.ledger import Ledger
     from lorasmith.jobs.queue.runner import ensure_runners
 
-    ledger = Ledger(studio.workspace)
     while True:
         # A folder that cannot be written to, or a full disk: said where something is queued.
         with contextlib.suppress(UserError, OSError):
-            ensure_runners(ledger)
+            ensure_runners(Ledger(studio.workspace))
         if studio.closing.wait(_LOOKS):
             return
 

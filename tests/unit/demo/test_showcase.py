@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from lorasmith.core.files import write_json
 from lorasmith.data.images import load_image
 from lorasmith.demo import showcase
 from lorasmith.demo.character import TRIGGER, write_training_set
@@ -38,16 +39,17 @@ def test_training_images_stand_under_their_captions(
     monkeypatch.setattr(showcase, "contact_sheet", recorded)
     write_training_set(tmp_path / "data", images=9, regularisation=1)
     prompts: Sequence[str] = showcase.demo_prompts()
+    write_json(tmp_path / "dataset.json", {"steps": {"steps_per_epoch": 5}})
     (tmp_path / "samples").mkdir()
-    for step in (0, 5):
+    for step in (0, 3, 5):
         for number in range(len(prompts)):
             image = Image.new("RGB", (64, 64), (step, number, 0))
             image.save(tmp_path / "samples" / f"{step:08d}-{number:02d}.png")
     sheet = showcase.compose(tmp_path, tmp_path / "data", prompts)
     (training, _, captions), (drawn, labels, above) = sheets
     assert above == prompts
-    assert labels[:2] == ["base model, no LoRA", "epoch 1"]
-    assert [len(row) for row in drawn] == [8, 8]
+    assert labels[:3] == ["base model, no LoRA", "step 3", "epoch 1"]
+    assert [len(row) for row in drawn] == [8, 8, 8]
     assert len(training[0]) == len(captions) == 8
     by_pixels = {
         load_image(path).tobytes(): path.with_suffix(".txt").read_text(encoding="utf-8").strip()

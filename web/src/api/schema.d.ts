@@ -2069,7 +2069,8 @@ export interface components {
         };
         /**
          * NewCaptions
-         * @description Captions by a model; ``endpoint`` is a server's address, which may be of this computer.
+         * @description Captions by a model, of images as for tags; ``endpoint`` is a server's address, which may be
+         *     of this computer.
          */
         NewCaptions: {
             /**
@@ -2082,6 +2083,8 @@ export interface components {
              * @default
              */
             endpoint: string;
+            /** Images */
+            images?: string[] | null;
             /**
              * Mode
              * @default if-empty
@@ -2174,8 +2177,9 @@ export interface components {
         };
         /**
          * NewTags
-         * @description Tags by a tagger; ``thresholds`` by category. ``look``: at all pictures, and write nothing:
-         *     its scores are kept, from which tags are written later.
+         * @description Tags by a tagger, of these images or those that ``where`` takes; ``thresholds`` by category.
+         *     ``look``: at all pictures, and write nothing: its scores are kept, from which tags are written
+         *     later.
          */
         NewTags: {
             /**
@@ -2183,6 +2187,8 @@ export interface components {
              * @default auto
              */
             device: string;
+            /** Images */
+            images?: string[] | null;
             /**
              * Look
              * @default false

@@ -20,6 +20,7 @@ export function CaptionEditor({ store, name }: { store: DatasetStore; name: stri
   const changes = store.changes.value;
   // Writes wait for each other; an answer that was asked for before one is not shown behind it.
   const writes = useRef({ count: 0, open: 0, last: Promise.resolve() });
+  const [ended, setEnded] = useState(0);
 
   useEffect(() => {
     const state = writes.current;
@@ -31,7 +32,7 @@ export function CaptionEditor({ store, name }: { store: DatasetStore; name: stri
       (failed: unknown) => !controller.signal.aborted && setError(failed),
     );
     return () => controller.abort();
-  }, [name, changes]);
+  }, [name, changes, ended]);
 
   function write(text: string) {
     if (!caption || text === caption.text) return;
@@ -41,7 +42,13 @@ export function CaptionEditor({ store, name }: { store: DatasetStore; name: stri
     setCaption({ ...caption, text, tags: tagsOf(text) });
     state.count++;
     state.open++;
-    state.last = state.last.then(() => send(caption.name, former, text)).finally(() => state.open--);
+    state.last = state.last
+      .then(() => send(caption.name, former, text))
+      .finally(() => {
+        state.open--;
+        // Another picture may wait to be shown.
+        if (!state.open) setEnded((count) => count + 1);
+      });
   }
 
   async function send(image: string, former: string, text: string) {

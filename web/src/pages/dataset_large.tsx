@@ -176,9 +176,11 @@ function Stage({ store, name, picture, shows, crops, onCrop }: StageProps) {
     const release = () => {
       target.removeEventListener("pointermove", move);
       target.removeEventListener("pointerup", release);
+      target.removeEventListener("pointercancel", release);
     };
     target.addEventListener("pointermove", move);
     target.addEventListener("pointerup", release);
+    target.addEventListener("pointercancel", release);
   }
 
   const lines: [Box, string][] = [];

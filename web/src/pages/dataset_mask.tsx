@@ -15,6 +15,8 @@ interface Props {
 }
 
 const MOST_UNDO = 20;
+/** Of all steps that can be taken back: one of 16 megapixels has 64 MB. */
+const UNDO_BYTES = 256_000_000;
 
 export function MaskPainter({ store, picture, onDone }: Props) {
   const canvas = useRef<HTMLCanvasElement>(null);
@@ -55,7 +57,9 @@ export function MaskPainter({ store, picture, onDone }: Props) {
   }
 
   function keepPast() {
-    past.current = [...past.current, context().getImageData(0, 0, picture.width, picture.height)].slice(-MOST_UNDO);
+    const most = Math.floor(UNDO_BYTES / (4 * picture.width * picture.height));
+    const kept = Math.max(1, Math.min(MOST_UNDO, most));
+    past.current = [...past.current, context().getImageData(0, 0, picture.width, picture.height)].slice(-kept);
     setPainted(true);
   }
 
@@ -83,9 +87,11 @@ export function MaskPainter({ store, picture, onDone }: Props) {
     const release = () => {
       target.removeEventListener("pointermove", move);
       target.removeEventListener("pointerup", release);
+      target.removeEventListener("pointercancel", release);
     };
     target.addEventListener("pointermove", move);
     target.addEventListener("pointerup", release);
+    target.addEventListener("pointercancel", release);
   }
 
   function back() {

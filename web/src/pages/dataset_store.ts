@@ -118,8 +118,19 @@ export class DatasetStore {
     const answer = await get("/api/dataset/images", { query: { path: this.path, version } });
     this.error.value = undefined;
     if (answer.unchanged) return;
-    const where = this.shownWhere.value;
-    const filtered = where.trim() ? await this.ask(where).catch(() => null) : null;
+    // Another filter may come while this one is asked.
+    let where: string;
+    let filtered: Schemas["FilterAnswer"] | null;
+    do {
+      where = this.shownWhere.value;
+      filtered = null;
+      if (where.trim()) {
+        filtered = await this.ask(where).catch((error: unknown) => ((this.whereError.value = error), null));
+      }
+    } while (where !== this.shownWhere.value);
+    // All are shown then, so what is done is done to all.
+    if (where.trim() && !filtered) this.shownWhere.value = "";
+    if (filtered && filtered.version !== answer.version) this.again = true;
     batch(() => {
       this.listing.value = answer;
       this.taken.value = filtered;
@@ -152,7 +163,14 @@ export class DatasetStore {
     try {
       const answer = await this.ask(where, asking.signal);
       // Places are those of another listing.
-      if (this.listing.value && answer.version !== this.listing.value.version) void this.reload();
+      if (this.listing.value && answer.version !== this.listing.value.version) {
+        batch(() => {
+          this.shownWhere.value = where;
+          this.whereError.value = undefined;
+        });
+        void this.reload(); // It asks this filter again.
+        return;
+      }
       batch(() => {
         this.taken.value = answer;
         this.shownWhere.value = where;
@@ -184,7 +202,8 @@ export class DatasetStore {
     if (!images.length || !listing || !tag.trim()) return;
     const number = listing.tag_names.indexOf(tag);
     const all = images.every((name) => listing.tags[this.places.value.get(name)!]!.includes(number));
-    const operation = all && number >= 0 ? `remove=${tag}` : `add=${tag}`;
+    // In what is removed, * and ? would stand for letters.
+    const operation = all && number >= 0 ? `remove=${tag.replace(/[*?]/g, "\\$&")}` : `add=${tag}`;
     const done = await this.edit({ operations: [operation], images, create: true, apply: true, limit: 0 });
     const count = Object.values(done.counts).reduce((sum, each) => sum + (each ?? 0), 0);
     say(`${all && number >= 0 ? "−" : "+"} ${tag}: ${count} of ${images.length} changed`, this.takeBack(done.entry));
@@ -195,7 +214,15 @@ export class DatasetStore {
     return await post("/api/dataset/edit", { query: { path: this.path }, body, signal });
   }
 
-  async turn(what: "undo" | "redo", entry: number | null = null): Promise<void> {
+  private turning: Promise<void> = Promise.resolve();
+
+  /** One after the other, each of what is shown as the last then: another tab's newer change is not meant. */
+  turn(what: "undo" | "redo", entry: number | null = null): Promise<void> {
+    this.turning = this.turning.then(() => this.turnNow(what, entry ?? this.history.value?.[what]?.number ?? null));
+    return this.turning;
+  }
+
+  private async turnNow(what: "undo" | "redo", entry: number | null): Promise<void> {
     try {
       const done = await post(`/api/dataset/${what}`, { query: { path: this.path }, body: { entry } });
       this.history.value = done;

@@ -26,6 +26,7 @@ const MODES = [
   ["prepend", "before what is there"],
   ["replace", "in place of what is there"],
 ] as const;
+type Question = ReturnType<typeof useTarget>["question"];
 type Mode = (typeof MODES)[number][0];
 
 export function TaggerPanel({ store }: { store: DatasetStore }) {
@@ -63,8 +64,8 @@ export function TaggerPanel({ store }: { store: DatasetStore }) {
   }
   async function run(look: boolean) {
     remember("tagger", tagger);
-    const where = target.question.where;
-    await post("/api/dataset/tag", { query, body: { tagger, mode, thresholds: limits, where, look } });
+    const of = look ? { images: null, where: "" } : target.question;
+    await post("/api/dataset/tag", { query, body: { tagger, mode, thresholds: limits, look, ...of } });
     await refreshJobs();
     say(
       look
@@ -88,6 +89,7 @@ export function TaggerPanel({ store }: { store: DatasetStore }) {
       <p class="soft small">
         {TAGGERS.find(([name]) => name === tagger)?.[1] ?? "a folder with a tagger, or owner/model of the hub"}
       </p>
+      {target.choice}
       <div class="row wrap">
         <Button disabled={!tagger.trim() || job !== undefined} onClick={() => run(true)}>
           Look at all, write nothing
@@ -132,7 +134,6 @@ export function TaggerPanel({ store }: { store: DatasetStore }) {
             {known.tagger} looked at {known.images} of {quantity(known.total, "picture")}; its scores are kept, so the
             sliders work at once.
           </p>
-          {target.choice}
           {preview.error !== undefined && <Failed error={preview.error} />}
           {changes && (
             <>
@@ -154,7 +155,7 @@ export function TaggerPanel({ store }: { store: DatasetStore }) {
           see what they change, without it.
         </p>
       )}
-      <Captioner store={store} busy={job !== undefined} where={target.question.where} />
+      <Captioner store={store} busy={job !== undefined} question={target.question} />
     </div>
   );
 }
@@ -231,13 +232,13 @@ function Threshold({ name, value, onChange }: { name: string; value: number; onC
   );
 }
 
-function Captioner({ store, busy, where }: { store: DatasetStore; busy: boolean; where: string }) {
+function Captioner({ store, busy, question }: { store: DatasetStore; busy: boolean; question: Question }) {
   const [model, setModel] = useState(CAPTIONERS[0]!);
   const [mode, setMode] = useState<Mode>("if-empty");
   const [endpoint, setEndpoint] = useState("");
   async function run() {
     // A server has models of its own.
-    const body = { model: endpoint && CAPTIONERS.includes(model) ? "" : model, endpoint, mode, where };
+    const body = { model: endpoint && CAPTIONERS.includes(model) ? "" : model, endpoint, mode, ...question };
     await post("/api/dataset/captions", { query: { path: store.path }, body });
     await refreshJobs();
     say("The captioner is in the queue.");

@@ -49,18 +49,27 @@ export class SortQueue {
     if (!last) return undefined;
     this.items.value = this.items.value.slice(0, -1);
     const batch = last.batch;
+    let isBack = !(last.decision && batch);
     if (last.decision && batch) {
       clearTimeout(this.timer);
       await this.next(async () => {
-        const entry = await batch.done.catch(() => null);
-        if (entry === null) return;
-        await post("/api/dataset/undo", { query: { path: this.path }, body: { entry } });
-        // The others of its batch were taken back with it, and are carried out again.
-        for (const item of batch.items) item.batch = null;
+        // Else it was taken back with another of its batch.
+        if (last.batch === batch) {
+          const entry = await batch.done.catch(() => null);
+          if (entry !== null) {
+            const undone = await post("/api/dataset/undo", { query: { path: this.path }, body: { entry } });
+            if (undone.conflicts?.length) sayProblems(undone.conflicts);
+            // The others of its batch were taken back with it, and are carried out again.
+            for (const item of batch.items) item.batch = null;
+          }
+        }
+        isBack = true;
       });
     }
+    // What could not be taken back is done still.
+    if (!isBack) this.items.value = [...this.items.value, last];
     this.later();
-    return last;
+    return isBack ? last : undefined;
   }
 
   /** Carries out what waits, now. */

@@ -24,7 +24,12 @@ export function Start({ draft, project, planned }: Props) {
   const [added, setAdded] = useState<readonly number[]>([]);
   const { count } = planned;
   const wrong = planned.answers.filter((answer) => !answer.ok).length;
-  const isReady = !planned.waits && planned.answers.length > 0 && wrong === 0 && count <= MOST_VARIANTS;
+  const isReady =
+    !planned.waits &&
+    planned.error === undefined &&
+    planned.answers.length > 0 &&
+    wrong === 0 &&
+    count <= MOST_VARIANTS;
   const isBusy = running.value.length > 0 || waiting.value.length > 0;
   const devices = session.value?.devices ?? [];
   const several = Object.keys(draft.several).length > 0;

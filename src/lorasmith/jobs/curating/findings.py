@@ -20,6 +20,8 @@ from lorasmith.jobs.dataset.audit import AuditRequest
 
 KINDS = ("character", "style", "concept", "object")
 _MOST_IMAGES = 500
+_MOST_PASSES = 8
+"""A fix that clears nothing must end, too."""
 _RESOLUTIONS = range(64, 8193)
 
 
@@ -112,10 +114,9 @@ def mend(dataset: OpenDataset, ids: Sequence[str], part: Part) -> ChangesRecord:
     kind, resolution = _question(audit) if audit is not None else (None, None)
     options: dict[str, Any] = {"kind": kind, "resolution": resolution}
     request = AuditRequest(folders=[dataset.folder], fix=list(ids), **options)
-    controls = Controls()
 
     def work_out() -> Plan:
-        return request.mending(ignore, controls).plan
+        return _planned(dataset, request)
 
     words = ["audit", str(dataset.folder)]
     words += ["--kind", kind] if kind else []
@@ -124,18 +125,28 @@ def mend(dataset: OpenDataset, ids: Sequence[str], part: Part) -> ChangesRecord:
     done = answer(dataset, ("mend", *ids, kind, resolution), work_out, part, line)
     entry, conflicts = done.entry, len(done.conflicts)
     # What had to wait for other changes to the same files.
-    while entry is not None and not conflicts:
-        rest = _rest(request)
+    for _ in range(_MOST_PASSES if entry is not None else 0):
+        if conflicts:
+            break
+        rest = _rest(dataset, request)
         if not rest.changes:
             break
         conflicts = len(apply(dataset, rest, entry).conflicts)
     return done.model_copy(update={"version": dataset.version})
 
 
-def _rest(request: AuditRequest) -> Plan:
+def _planned(dataset: OpenDataset, request: AuditRequest) -> Plan:
+    """Without what would read or change files that links lead to from here, and nobody may."""
+    plan = request.mending(ignore, Controls()).plan
+    outside = {one.group for one in plan.changes if not dataset.allows(one.path)}
+    plan.changes = [one for one in plan.changes if one.group not in outside]
+    return plan
+
+
+def _rest(dataset: OpenDataset, request: AuditRequest) -> Plan:
     """What is left to mend; nothing where an id is of nothing any more."""
     try:
-        plan = request.mending(ignore, Controls()).plan
+        plan = _planned(dataset, request)
     except UserError:
         return Plan("", request.folders)
     plan.leave_out_infeasible()

@@ -204,6 +204,10 @@ class OpenDataset:
         name = str(image.path)[self._prefix :]
         return name if os.sep == "/" else name.replace(os.sep, "/")
 
+    def allows(self, path: Path) -> bool:
+        """Whether a file, whose links are followed, may be read and written."""
+        return self._allowed(path)
+
     def has(self, name: str) -> bool:
         return name in self._places
 

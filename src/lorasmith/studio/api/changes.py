@@ -1,8 +1,8 @@
 """What has changed, told as it happens: server-sent events, so that pages ask anew.
 
-An event ``changed`` has the topics: ``jobs``, ``projects``, ``run:PATH`` of each run that has
-written something, and ``dataset:PATH`` of each dataset that pages have open. What has changed is
-read off files, whoever changed them.
+An event ``changed`` has the topics: ``jobs``, ``progress`` of those that run, ``projects``,
+``run:PATH`` of each run that has written something, and ``dataset:PATH`` of each dataset that
+pages have open. What has changed is read off files, whoever changed them.
 """
 
 from __future__ import annotations
@@ -46,6 +46,8 @@ class Changes:
             topic
             for topic in before.keys() | self._seen.keys()
             if before.get(topic) != self._seen.get(topic)
+            # Opened, or put away for others: nothing of its files has changed.
+            and not (topic.startswith("dataset:") and (topic in before) != (topic in self._seen))
         ]
 
     def _state(self) -> dict[str, object]:
@@ -56,7 +58,8 @@ class Changes:
         runs = {Path(job.run) for job in running if job.run}
         runs.update(run for folder in folders for run in _folders(folder / RUNS))
         return {
-            "jobs": (jobs, told),
+            "jobs": jobs,
+            "progress": told,
             "projects": [(str(folder), _changed(folder)) for folder in sorted(folders)],
             **{f"dataset:{one.folder}": one.folder_times() for one in self._datasets.all()},
             **{f"run:{run}": [_changed(run / name) for name in _WRITTEN] for run in runs},

@@ -10,8 +10,9 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
+from lorasmith.core.errors import DatasetError
 from lorasmith.curation.filter import parse_filter
-from lorasmith.jobs.curating.changes import ChangesRecord
+from lorasmith.jobs.curating.changes import ChangesRecord, filter_of
 from lorasmith.jobs.curating.findings import (
     FindingsRecord,
     audit_command,
@@ -19,6 +20,7 @@ from lorasmith.jobs.curating.findings import (
     ignore_findings,
     mend,
 )
+from lorasmith.jobs.curating.open_dataset import OpenDataset
 from lorasmith.jobs.curating.pictures import (
     BucketsRecord,
     PictureRecord,
@@ -61,25 +63,29 @@ class NewAudit(BaseModel):
 
 
 class NewTags(BaseModel):
-    """Tags by a tagger; ``thresholds`` by category. ``look``: at all pictures, and write nothing:
-    its scores are kept, from which tags are written later."""
+    """Tags by a tagger, of these images or those that ``where`` takes; ``thresholds`` by category.
+    ``look``: at all pictures, and write nothing: its scores are kept, from which tags are written
+    later."""
 
     tagger: str
     mode: Literal["if-empty", "append", "prepend", "replace"] = "if-empty"
     thresholds: dict[str, Annotated[float, Field(ge=0.01, le=2)]] = {}
+    images: list[str] | None = None
     where: str = ""
     look: bool = False
     device: str = AUTO
 
 
 class NewCaptions(BaseModel):
-    """Captions by a model; ``endpoint`` is a server's address, which may be of this computer."""
+    """Captions by a model, of images as for tags; ``endpoint`` is a server's address, which may be
+    of this computer."""
 
     model: str = ""
     endpoint: str = ""
     mode: Literal["if-empty", "append", "prepend", "replace"] = "if-empty"
     style: Literal["descriptive", "tags"] = "descriptive"
     prefix: str = ""
+    images: list[str] | None = None
     where: str = ""
     device: str = AUTO
 
@@ -148,7 +154,7 @@ def post_tag(studio: StudioDep, asked: DatasetDep, ledger: LedgerDep, body: NewT
         for name, value in body.thresholds.items():
             words += [f"--{name}", f"{value:g}"]
         title = f"tags of {dataset.folder.name}"
-        return _job(studio, ledger, words, body.where, title, body.device)
+        return _job(studio, ledger, words, _where(dataset, body), title, body.device)
 
 
 @router.post("/captions")
@@ -162,7 +168,21 @@ def post_captions(
         words += ["--endpoint", body.endpoint] if body.endpoint else []
         words += ["--prefix", body.prefix] if body.prefix else []
         title = f"captions of {dataset.folder.name}"
-        return _job(studio, ledger, words, body.where, title, body.device)
+        return _job(studio, ledger, words, _where(dataset, body), title, body.device)
+
+
+def _where(dataset: OpenDataset, body: NewTags | NewCaptions) -> str:
+    """A filter for the job's command.
+
+    Raises:
+        DatasetError: the images are too many to be named on a command line.
+    """
+    images = dataset.some(body.images) if body.images is not None else None
+    where = filter_of(body.where, images)
+    if where is None:
+        what = "are too many to be named one by one"
+        raise DatasetError.of("images", what, "choose fewer, or filter instead")
+    return where
 
 
 def _job(

@@ -92,11 +92,11 @@ async def _received(request: Request, path: Path) -> Path:
                     what = "there is no room for it on the disk"
                     raise UserError.of(path.name, what, "free some space")
                 await asyncio.to_thread(file.write, chunk)
-    except OSError as error:
-        raise write_error(path.parent, error) from error
-    except BaseException:
+    except BaseException as error:
         if arrived is not None:
             discard(arrived)
+        if isinstance(error, OSError):
+            raise write_error(path.parent, error) from error
         raise
     return arrived
 
