@@ -45,6 +45,7 @@ def test_samples_by_keys(serve: Serve, page, run: Path, workspace: Path) -> None
     assert grid.locator("b").count() == 0  # A prompt is text, whatever it holds.
     page.keyboard.press("Enter")
     large = page.get_by_role("dialog")
+    large.locator(".large:focus").wait_for()
     shown = large.locator("img")
     assert "epoch 1" in str(shown.get_attribute("alt"))
     page.keyboard.press("ArrowDown")

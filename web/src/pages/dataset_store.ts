@@ -76,7 +76,7 @@ export class DatasetStore {
   /** The filter that was asked for last. */
   appliedWhere = "";
 
-  private asking = false;
+  private reading: Promise<void> | null = null;
   private again = false;
   private filtering: AbortController | null = null;
 
@@ -95,12 +95,14 @@ export class DatasetStore {
     return () => (end(), document.removeEventListener("visibilitychange", look));
   }
 
-  async reload(): Promise<void> {
-    if (this.asking) {
-      this.again = true;
-      return;
-    }
-    this.asking = true;
+  /** Asks for what has changed; done once nothing newer is to be asked for. */
+  reload(): Promise<void> {
+    if (this.reading) this.again = true;
+    else this.reading = this.readAll().finally(() => (this.reading = null));
+    return this.reading;
+  }
+
+  private async readAll(): Promise<void> {
     try {
       do {
         this.again = false;
@@ -108,8 +110,6 @@ export class DatasetStore {
       } while (this.again);
     } catch (error) {
       this.error.value = error;
-    } finally {
-      this.asking = false;
     }
   }
 
@@ -196,7 +196,11 @@ export class DatasetStore {
   }
 
   /** Adds a tag to what is chosen, or takes it away where all have it. */
-  async toggleTag(tag: string): Promise<void> {
+  toggleTag(tag: string): Promise<void> {
+    return this.after(() => this.toggleNow(tag));
+  }
+
+  private async toggleNow(tag: string): Promise<void> {
     const images = this.chosen.value;
     const listing = this.listing.value;
     if (!images.length || !listing || !tag.trim()) return;
@@ -206,20 +210,25 @@ export class DatasetStore {
     const operation = all && number >= 0 ? `remove=${tag.replace(/[*?]/g, "\\$&")}` : `add=${tag}`;
     const done = await this.edit({ operations: [operation], images, create: true, apply: true, limit: 0 });
     const count = Object.values(done.counts).reduce((sum, each) => sum + (each ?? 0), 0);
-    say(`${all && number >= 0 ? "−" : "+"} ${tag}: ${count} of ${images.length} changed`, this.takeBack(done.entry));
     await this.reload();
+    say(`${all && number >= 0 ? "−" : "+"} ${tag}: ${count} of ${images.length} changed`, this.takeBack(done.entry));
   }
 
   async edit(body: NonNullable<Parameters<typeof post<"/api/dataset/edit">>[1]>["body"], signal?: AbortSignal) {
     return await post("/api/dataset/edit", { query: { path: this.path }, body, signal });
   }
 
-  private turning: Promise<void> = Promise.resolve();
+  private turning: Promise<unknown> = Promise.resolve();
 
-  /** One after the other, each of what is shown as the last then: another tab's newer change is not meant. */
+  /** One after the other, each after what it may be about. */
+  private after<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.turning.then(work);
+    this.turning = done.catch(() => {});
+    return done;
+  }
+
   turn(what: "undo" | "redo", entry: number | null = null): Promise<void> {
-    this.turning = this.turning.then(() => this.turnNow(what, entry ?? this.history.value?.[what]?.number ?? null));
-    return this.turning;
+    return this.after(() => this.turnNow(what, entry));
   }
 
   private async turnNow(what: "undo" | "redo", entry: number | null): Promise<void> {

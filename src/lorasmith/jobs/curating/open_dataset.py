@@ -277,7 +277,7 @@ class OpenDataset:
         if not (close or self._is_due()):
             return False
         files = _Files.below(self.folder)
-        if not files.times and not self.folder.is_dir():
+        if self._collection is not None and not self.folder.is_dir():
             what = "is not there any more"
             raise DatasetError.of(self.folder, what, "bring it back, or open another folder")
         self._looked = time.monotonic()

@@ -46,8 +46,8 @@ class Changes:
             topic
             for topic in before.keys() | self._seen.keys()
             if before.get(topic) != self._seen.get(topic)
-            # Opened, or put away for others: nothing of its files has changed.
-            and not (topic.startswith("dataset:") and (topic in before) != (topic in self._seen))
+            # Put away for others that were opened: nothing of its files has changed.
+            and (topic in self._seen or not topic.startswith("dataset:"))
         ]
 
     def _state(self) -> dict[str, object]:
