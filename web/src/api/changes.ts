@@ -24,16 +24,17 @@ type Message = { topics: Topics } | { connected: boolean };
 
 function take(message: Message): void {
   if ("topics" in message) for (const listener of [...listeners]) listener(message.topics);
-  else {
-    if (message.connected && !connected.value) take({ topics: "any" });
-    connected.value = message.connected;
-  }
+  else connected.value = message.connected;
 }
 
 /** Asks the server; browsers connect anew by themselves. */
 function connect(tell: (message: Message) => void): void {
   const source = new EventSource("/api/events");
-  source.addEventListener("open", () => tell({ connected: true }));
+  source.addEventListener("open", () => {
+    tell({ connected: true });
+    // What came before it was there.
+    tell({ topics: "any" });
+  });
   source.addEventListener("error", () => tell({ connected: false }));
   source.addEventListener("changed", (event) => tell(JSON.parse((event as MessageEvent<string>).data) as Message));
 }
@@ -49,8 +50,6 @@ export function listen(): void {
   const others = new BroadcastChannel("lorasmith.changes");
   others.addEventListener("message", (event: MessageEvent<Message>) => take(event.data));
   void navigator.locks.request("lorasmith.changes", () => {
-    // What came between the end of another tab and now.
-    take({ topics: "any" });
     connect((message) => {
       take(message);
       others.postMessage(message);
