@@ -164,7 +164,7 @@ def test_a_session_by_keys_alone(serve: Serve, page, workspace: Path, folder: Pa
 
 
 def wait_for_text(page, folder: Path, number: int, text: str) -> None:
-    for _ in range(50):
+    for _ in range(200):
         if texts(folder)[number] == text:
             return
         page.wait_for_timeout(50)

@@ -71,7 +71,14 @@ async function answered(address: string, init: RequestInit): Promise<unknown> {
     if (error instanceof DOMException && error.name === "AbortError") throw error;
     throw new ApiError(0, "the studio does not answer; it may have been ended");
   }
-  const body: unknown = await response.json().catch(() => null);
+  let body: unknown;
+  try {
+    body = await response.json();
+  } catch (error) {
+    if (error instanceof DOMException && error.name === "AbortError") throw error;
+    // It ended in the middle of its answer.
+    if (response.ok) throw new ApiError(0, "the studio does not answer; it may have been ended");
+  }
   if (response.ok) return body;
   throw refusal(response.status, body);
 }
