@@ -76,10 +76,12 @@ web/node_modules: web/package.json web/package-lock.json
 browser: $(STAMP)
 	@if command -v chromium >/dev/null; then true; \
 	elif command -v apt-get >/dev/null && test "$$(id -u)" = 0; then \
-		apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null \
+		|| echo "Chromium could not be had; the tests that take it are skipped."; \
 	else echo "Install Chromium so that 'chromium' is found (Debian, as root: apt-get install chromium; Fedora: dnf install chromium)," \
 		"or name another with LORASMITH_BROWSER=/path/to/chrome."; exit 1; fi
-	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory web/node_modules; \
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory web/node_modules \
+		|| echo "The packages that build the pages could not be had; whether the sources give the bundle is not tested."; \
 	else echo "Without Node the committed bundle is tested, not whether the sources give it."; fi
 
 clean:
