@@ -3,14 +3,12 @@ import { useState } from "preact/hooks";
 import { get } from "../api/client";
 import { useFetched } from "../api/fetched";
 import { Failed } from "../components/problems";
+import { ResolutionChoice, useResolution } from "../components/resolution_choice";
 import { quantity } from "../format";
-import { remember, remembered } from "../session";
 import type { DatasetStore } from "./dataset_store";
 
-const RESOLUTIONS = [256, 512, 768, 1024];
-
 export function BucketsPanel({ store }: { store: DatasetStore }) {
-  const [resolution, setResolution] = useState(Number(remembered("resolution")) || 512);
+  const [resolution, setResolution] = useResolution();
   const [upscale, setUpscale] = useState(true);
   const query = { path: store.path, width: resolution, height: resolution, upscale };
   const found = useFetched(
@@ -29,21 +27,7 @@ export function BucketsPanel({ store }: { store: DatasetStore }) {
   return (
     <div class="panel-body">
       <div class="row wrap">
-        <select
-          class="input resolution"
-          aria-label="Resolution of training, px"
-          value={resolution}
-          onChange={(event) => {
-            setResolution(Number(event.currentTarget.value));
-            remember("resolution", event.currentTarget.value);
-          }}
-        >
-          {RESOLUTIONS.map((each) => (
-            <option key={each} value={each}>
-              at {each}
-            </option>
-          ))}
-        </select>
+        <ResolutionChoice value={resolution} onChange={setResolution} />
         <label class="row">
           <input type="checkbox" checked={upscale} onChange={(event) => setUpscale(event.currentTarget.checked)} />
           Small pictures are enlarged

@@ -9,16 +9,15 @@ import { Dialog } from "../components/dialog";
 import { say } from "../components/notices";
 import { Picture } from "../components/picture";
 import { Failed } from "../components/problems";
+import { ResolutionChoice, useResolution } from "../components/resolution_choice";
 import { baseName, duration, quantity, when } from "../format";
 import { jobs, refreshJobs } from "../jobs";
-import { remember, remembered } from "../session";
 import { imageOf, usePreview } from "./dataset_edit";
 import type { DatasetStore } from "./dataset_store";
 
 type Finding = Schemas["FindingRecord"];
 
 const KINDS = ["character", "style", "concept", "object"] as const;
-const RESOLUTIONS = [256, 512, 768, 1024];
 /** Findings of a rule, pictures of a finding, that are shown at first; and findings at most. */
 const SHOWN = 3;
 const IMAGES = 6;
@@ -34,7 +33,7 @@ export function FindingsPanel({ store, onOpen }: { store: DatasetStore; onOpen: 
   );
   const [kind, setKind] = useState<(typeof KINDS)[number] | "">("");
   const [mending, setMending] = useState<string[] | null>(null);
-  const [resolution, setResolution] = useState(Number(remembered("resolution")) || 512);
+  const [resolution, setResolution] = useResolution();
   // Until one looks again, what was mended is not shown as if it were still so.
   const [mended, setMended] = useState<{ time: number | null | undefined; ids: ReadonlySet<string> }>({
     time: null,
@@ -80,21 +79,7 @@ export function FindingsPanel({ store, onOpen }: { store: DatasetStore; onOpen: 
             </option>
           ))}
         </select>
-        <select
-          class="input resolution"
-          aria-label="Resolution of training, px"
-          value={resolution}
-          onChange={(event) => {
-            setResolution(Number(event.currentTarget.value));
-            remember("resolution", event.currentTarget.value);
-          }}
-        >
-          {RESOLUTIONS.map((each) => (
-            <option key={each} value={each}>
-              at {each}
-            </option>
-          ))}
-        </select>
+        <ResolutionChoice value={resolution} onChange={setResolution} />
         {job && (
           <span class="soft small">
             {job.progress

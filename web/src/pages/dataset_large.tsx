@@ -5,6 +5,7 @@ import { useFetched } from "../api/fetched";
 import { Button } from "../components/button";
 import { say } from "../components/notices";
 import { Failed, Problems } from "../components/problems";
+import { ResolutionChoice, useResolution } from "../components/resolution_choice";
 import { baseName, bytes, percent } from "../format";
 import { useKeys } from "../keys";
 import { remember, remembered } from "../session";
@@ -13,7 +14,6 @@ import { MaskPainter } from "./dataset_mask";
 
 type PictureRecord = Schemas["PictureRecord"];
 export type Box = [number, number, number, number];
-const RESOLUTIONS = [256, 512, 768, 1024];
 
 interface Props {
   store: DatasetStore;
@@ -23,7 +23,7 @@ interface Props {
 }
 
 export function LargeView({ store, name, onMove, onClose }: Props) {
-  const [resolution, setResolution] = useState(Number(remembered("resolution")) || 512);
+  const [resolution, setResolution] = useResolution();
   const [tool, setTool] = useState<"" | "crop" | "mask">("");
   const [shows, setShows] = useState(remembered("shows-bucket") !== "no");
   const query = { path: store.path, name, width: resolution, height: resolution };
@@ -89,21 +89,9 @@ export function LargeView({ store, name, onMove, onClose }: Props) {
         </h2>
         <span class="push" />
         <label class="row">
-          <input type="checkbox" checked={shows} onChange={toggleBucket} /> Bucket at
+          <input type="checkbox" checked={shows} onChange={toggleBucket} /> Bucket
         </label>
-        <select
-          class="input resolution"
-          aria-label="Resolution of training, px"
-          value={resolution}
-          onChange={(event) => {
-            setResolution(Number(event.currentTarget.value));
-            remember("resolution", event.currentTarget.value);
-          }}
-        >
-          {RESOLUTIONS.map((each) => (
-            <option key={each}>{each}</option>
-          ))}
-        </select>
+        <ResolutionChoice value={resolution} onChange={setResolution} />
         <Button
           aria-pressed={tool === "crop"}
           disabled={!picture}
