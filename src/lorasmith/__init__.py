@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     from lorasmith.jobs.generate import GenerateRequest as GenerateRequest
     from lorasmith.jobs.grid import GridRequest as GridRequest
     from lorasmith.jobs.request import run as run
+    from lorasmith.jobs.tensorboard import TensorBoardRequest as TensorBoardRequest
     from lorasmith.lora_tools.bake.bake import bake as bake
     from lorasmith.lora_tools.convert.convert import convert as convert
     from lorasmith.lora_tools.extract import extract as extract
@@ -121,6 +122,7 @@ _HOMES = {
     "StatsRequest": "jobs.dataset.stats",
     "Stopped": "core.errors",
     "TagRequest": "jobs.dataset.tagging",
+    "TensorBoardRequest": "jobs.tensorboard",
     "TrainSettings": "config.schema",
     "UndoRequest": "jobs.dataset.changes",
     "UserError": "core.errors",

@@ -38,10 +38,11 @@ ELSEWHERE = {
     "prompts.md": "needs other people's embeddings; test_prompts_page.py",
 }
 LEFT_OUT = (
-    *("lorasmith demo", "lorasmith control", "--preview", "their.png"),
+    *("lorasmith demo", "lorasmith control", "lorasmith tensorboard", "--preview", "their.png"),
     *("--tuned pony", "--model vpred", "noob-v", "xl_base"),
 )
-"""What needs minutes, a run that goes on, a picture in a file, a model of another family."""
+"""What needs minutes, a run that goes on, a picture in a file, a model of another family; what
+serves until it is ended."""
 
 SHORTER = {
     "train": (

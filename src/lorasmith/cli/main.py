@@ -64,6 +64,9 @@ GROUPS: dict[str, dict[str, Entry]] = {
     "Train": {
         "train": Entry("lorasmith.cli.train", "Train a LoRA on a folder of pictures."),
         "control": Entry("lorasmith.cli.control", "Ask a running training for something."),
+        "tensorboard": Entry(
+            "lorasmith.cli.tensorboard", "Show the curves of runs in TensorBoard."
+        ),
         "queue": Entry("lorasmith.cli.queue", "Let trainings and other work wait their turn."),
         "advise": Entry("lorasmith.cli.advise", "Propose settings, each with its reason."),
         "pick": Entry("lorasmith.cli.pick", "Say which snapshot of a run to keep."),

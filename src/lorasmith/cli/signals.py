@@ -19,13 +19,17 @@ from lorasmith.core.terminal import echo
 # goes away; SIGBREAK is Ctrl-Break on Windows. Where a system has them.
 _NAMES = ("SIGINT", "SIGTERM", "SIGBREAK", "SIGHUP")
 _HANGUP = getattr(signal, "SIGHUP", None)
+STOPPING = "stopping after this step (Ctrl-C again stops at once)"
 # Windows' numbers of Ctrl-C and Ctrl-Break, which come as signals, too.
 _KEYS = (0, 1)
 
 
 @contextlib.contextmanager
-def stop_on_interrupt(controls: Controls) -> Iterator[None]:
+def stop_on_interrupt(controls: Controls, says: str = STOPPING) -> Iterator[None]:
     """While the block runs, Ctrl-C asks ``controls`` to stop; a second one interrupts the block.
+
+    Args:
+        says: what is printed then.
 
     Raises:
         KeyboardInterrupt: in the block, at the second signal.
@@ -47,7 +51,7 @@ def stop_on_interrupt(controls: Controls) -> Iterator[None]:
             return  # Who closes a window sends it more than once, and is not impatient.
         controls.stop()
         with contextlib.suppress(OSError):  # where nohup hides that the terminal is gone
-            echo("\nstopping after this step (Ctrl-C again stops at once)", err=True)
+            echo(f"\n{says}", err=True)
 
     numbers = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
     # Under nohup a terminal may go away, and nothing stops.

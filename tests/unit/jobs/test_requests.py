@@ -52,6 +52,7 @@ from lorasmith.jobs.lora_files import (
 )
 from lorasmith.jobs.request import JobRequest, run
 from lorasmith.jobs.settings import ImportRequest
+from lorasmith.jobs.tensorboard import TensorBoardRequest
 from lorasmith.jobs.training import DoctorRequest, PickRequest, TrainRequest
 from lorasmith.lora_tools.bake.bake import bake
 from lorasmith.lora_tools.convert.convert import convert
@@ -98,7 +99,7 @@ DATASET: list[type[JobRequest]] = [
     TagRequest,
     UndoRequest,
 ]
-ALL = [*FUNCTIONS, *DATASET, GenerateRequest, GridRequest]
+ALL = [*FUNCTIONS, *DATASET, GenerateRequest, GridRequest, TensorBoardRequest]
 
 
 @pytest.mark.parametrize("request_type", FUNCTIONS, ids=lambda each: each.verb)
