@@ -7,15 +7,16 @@ Single steps scatter around where training goes; their average lies closer to it
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
-from torch import Tensor
 
-from lorasmith.training.optim import FlatGroup
+from lorasmith.training.optim import Group, packed, unpacked
 
 
 class Ema:
-    """``average = decay * average + (1 - decay) * weights`` after each step, in float32.
+    """``average = decay * average + (1 - decay) * weights`` after each step, in float32, where the
+    groups have room for it.
 
     Early on the decay is smaller, so that the start is soon forgotten: the first step's weights are
     taken over, and after step ``n`` (from 0) it is at most ``(1 + n) / (10 + n)``, as in diffusers'
@@ -26,11 +27,16 @@ class Ema:
         decay: what it rises to, 0 < decay < 1; it averages about ``1 / (1 - decay)`` steps.
     """
 
-    def __init__(self, groups: Sequence[FlatGroup], decay: float) -> None:
+    def __init__(self, groups: Sequence[Group], decay: float) -> None:
         assert 0 < decay < 1, decay
         self.decay = decay
         self._groups = list(groups)
-        self.averages = {group.name: group.flat.detach().clone() for group in groups}
+        self.averages = {
+            group.name: [
+                tensor.to(group.spare, torch.float32, copy=True) for tensor in group.tensors
+            ]
+            for group in groups
+        }
 
     def decay_at(self, step: int) -> float:
         """How much of the average stays when step ``step`` (from 0) is done."""
@@ -41,19 +47,21 @@ class Ema:
         """Take in the weights that step ``step`` (from 0) has made."""
         share = 1 - self.decay_at(step)
         for group in self._groups:
-            self.averages[group.name].lerp_(group.flat, share)
+            for average, tensor in zip(self.averages[group.name], group.tensors, strict=True):
+                average.lerp_(tensor.to(average), share)
 
     @torch.no_grad()
     def copy_to_weights(self) -> None:
         """Put the averages in place of the trained weights."""
         for group in self._groups:
-            group.flat.copy_(self.averages[group.name])
+            group.take(self.averages[group.name])
 
-    def state_dict(self) -> dict[str, Tensor]:
-        return self.averages
+    def state_dict(self) -> dict[str, Any]:
+        return {name: packed(averages) for name, averages in self.averages.items()}
 
-    def load_state_dict(self, averages: Mapping[str, Tensor]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over the averages of an equal run."""
-        assert averages.keys() == self.averages.keys(), "another run's averages"
-        for name, average in self.averages.items():
-            average.copy_(averages[name])
+        assert state.keys() == self.averages.keys(), "another run's averages"
+        for name, averages in self.averages.items():
+            for average, value in zip(averages, unpacked(state[name]), strict=True):
+                average.copy_(value)

@@ -11,8 +11,6 @@ import contextlib
 from collections.abc import Iterator
 from typing import Protocol, runtime_checkable
 
-import torch
-
 from lorasmith.training.step import TrainStep
 
 
@@ -35,7 +33,9 @@ def eval_weights(trainer: TrainStep) -> Iterator[None]:
     if ema is None and not isinstance(optimizer, HasTrainEval):
         yield
         return
-    originals = [group.flat.detach().clone() for group in trainer.groups]
+    originals = [
+        [tensor.to(group.spare, copy=True) for tensor in group.tensors] for group in trainer.groups
+    ]
     if isinstance(optimizer, HasTrainEval):
         optimizer.eval()
     if ema is not None:
@@ -46,6 +46,5 @@ def eval_weights(trainer: TrainStep) -> Iterator[None]:
         # Back through the optimizer for its own flags; its arithmetic rounds, the copies do not.
         if isinstance(optimizer, HasTrainEval):
             optimizer.train()
-        with torch.no_grad():
-            for group, flat in zip(trainer.groups, originals, strict=True):
-                group.flat.copy_(flat)
+        for group, tensors in zip(trainer.groups, originals, strict=True):
+            group.take(tensors)

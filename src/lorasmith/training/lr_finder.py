@@ -84,7 +84,7 @@ class RateFinder:
     ) -> None:
         self._optimizer, self._trainer, self._batches = optimizer, trainer, batches
         self._observer, self._controls = observer, controls
-        self._start = [group.flat.detach().clone() for group in trainer.groups]
+        self._start = self._weights()
         self._nominal = max(group.lr for group in trainer.groups)
         trainer.ema = trainer.preservation = None
         for group in trainer.groups:
@@ -155,10 +155,16 @@ class RateFinder:
     @torch.no_grad()
     def _move(self, way: Sequence[Tensor] | None, rate: float) -> None:
         """Put the weights at the start, or ``rate`` times as far along ``way``."""
-        for number, (group, start) in enumerate(
-            zip(self._trainer.groups, self._start, strict=True)
-        ):
-            group.flat.copy_(start if way is None else start + rate * way[number])
+        values = self._start
+        if way is not None:
+            values = [start + rate * along for start, along in zip(values, way, strict=True)]
+        rest = iter(values)
+        for group in self._trainer.groups:
+            group.take([next(rest) for _ in group.tensors])
+
+    def _weights(self) -> list[Tensor]:
+        """Copies of all that is trained."""
+        return [tensor.clone() for group in self._trainer.groups for tensor in group.tensors]
 
     def _walk(self) -> list[Tensor]:
         """The mean change of the weights in a step of the path, for a rate of 1."""
@@ -166,17 +172,17 @@ class RateFinder:
         self._move(None, 0.0)
         scaler_tries = SCALER_TRIES if trainer.scaler is not None else 0
         while steps < len(self._path):
-            before = [group.flat.detach().clone() for group in trainer.groups]
+            before = self._weights()
             self._check_stop()
             fixed = self._path[steps]
             trainer(fixed.step, fixed.batches, fixed.samples)
-            pairs = zip(trainer.groups, before, strict=True)
-            if scaler_tries and all(torch.equal(group.flat, old) for group, old in pairs):
+            pairs = zip(self._weights(), before, strict=True)
+            if scaler_tries and all(torch.equal(now, old) for now, old in pairs):
                 scaler_tries -= 1  # The loss scale was too high, and is lower now.
                 continue
             steps += 1
-        pairs = zip(trainer.groups, self._start, strict=True)
-        way = [(group.flat.detach() - old) / (steps * LOW * self._nominal) for group, old in pairs]
+        pairs = zip(self._weights(), self._start, strict=True)
+        way = [(now - old) / (steps * LOW * self._nominal) for now, old in pairs]
         if not all(bool(one.isfinite().all()) for one in way):
             raise _failed("the gradient is no number")
         return way

@@ -12,7 +12,7 @@ import contextlib
 import importlib
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeGuard
+from typing import Any, Protocol, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,78 @@ from lorasmith.core.text import did_you_mean
 
 # What libraries raise at arguments that they cannot use.
 REFUSALS = (AssertionError, AttributeError, ImportError, RuntimeError, TypeError, ValueError)
+
+
+class Group(Protocol):
+    """Trained numbers with one learning rate, as a step, its measuring and its saving see them.
+
+    Args:
+        name: of the group, no other's.
+        lr: what the optimizer gets, before the schedule's factor.
+        ratio: share of the optimizer's change that is made, for optimizers with one lr for all.
+    """
+
+    name: str
+    lr: float
+    ratio: float
+
+    @property
+    def members(self) -> Sequence[nn.Parameter]:
+        """The parameters, one by one."""
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """The numbers, in as few tensors as they lie in."""
+
+    @property
+    def grads(self) -> list[Tensor]:
+        """Their gradients, those that there are."""
+
+    @property
+    def size(self) -> int:
+        """How many numbers there are."""
+
+    @property
+    def spare(self) -> torch.device:
+        """Where there is room for a copy of them."""
+
+    def for_optimizer(self, *, elementwise: bool) -> Sequence[nn.Parameter]:
+        """What an optimizer is given: one that treats every number alike, or that looks at
+        shapes."""
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+
+    def complete_grads(self) -> None:
+        """Give all numbers a gradient, as the sum over processes needs: nought where there is
+        none."""
+
+    def gradient_norm(self) -> Tensor:
+        """L2 norm of the step's gradients, a float32 scalar on their device."""
+
+    def scale_gradients(self, factor: Tensor) -> None:
+        """Multiply them by a scalar on their device."""
+
+    def take(self, values: Sequence[Tensor]) -> None:
+        """Copy ``values``, such as copies of :attr:`tensors`, over the numbers."""
+
+    def cast(self) -> None:
+        """Before a forward pass: have the numbers ready in the precision that it computes in."""
+
+    def collect(self) -> None:
+        """After a backward pass: have its gradients among :attr:`grads`."""
+
+    def release(self) -> None:
+        """When a pass is over, or has failed: let go of what :meth:`cast` made."""
+
+
+def packed(tensors: Sequence[Tensor]) -> Any:
+    """A group's tensors as a saved state has them: one by itself, several as a list."""
+    return tensors[0] if len(tensors) == 1 else list(tensors)
+
+
+def unpacked(value: Any) -> list[Tensor]:
+    return [value] if isinstance(value, Tensor) else list(value)
 
 
 class FlatGroup:
@@ -78,6 +150,42 @@ class FlatGroup:
         assert self.flat.grad is not None
         return self.flat.grad
 
+    @property
+    def tensors(self) -> list[Tensor]:
+        return [self.flat.detach()]
+
+    @property
+    def grads(self) -> list[Tensor]:
+        return [self.grad]
+
+    @property
+    def size(self) -> int:
+        return self.flat.numel()
+
+    @property
+    def spare(self) -> torch.device:
+        return self.flat.device
+
+    def for_optimizer(self, *, elementwise: bool) -> list[nn.Parameter]:
+        return [self.flat] if elementwise else self.members
+
+    def zero_grad(self) -> None:
+        self.grad.zero_()
+
+    def complete_grads(self) -> None:
+        """Nothing: they are all there."""
+
+    def gradient_norm(self) -> Tensor:
+        return torch.linalg.vector_norm(self.grad)
+
+    def scale_gradients(self, factor: Tensor) -> None:
+        self.grad.mul_(factor)
+
+    @torch.no_grad()
+    def take(self, values: Sequence[Tensor]) -> None:
+        (value,) = values
+        self.flat.copy_(value)
+
     @torch.no_grad()
     def cast(self) -> None:
         """Let the parameters' copies, as the weights are now, stand for them."""
@@ -108,7 +216,7 @@ class FlatGroup:
 
 
 @contextlib.contextmanager
-def cast_at_once(groups: Sequence[FlatGroup]) -> Iterator[None]:
+def cast_at_once(groups: Sequence[Group]) -> Iterator[None]:
     """For one forward and backward pass: the parameters in the precision that it computes in."""
     try:
         for group in groups:
@@ -182,7 +290,7 @@ def _is_optimizer(value: object) -> TypeGuard[type[torch.optim.Optimizer]]:
 
 
 def build_optimizer(
-    name: str, groups: Sequence[FlatGroup], args: Mapping[str, Any]
+    name: str, groups: Sequence[Group], args: Mapping[str, Any]
 ) -> torch.optim.Optimizer:
     """The optimizer ``name`` over ``groups``, ready to step.
 
@@ -191,32 +299,45 @@ def build_optimizer(
     Raises:
         SettingsError: its library is missing, or an argument is not one of its own.
     """
-    cls, facts = find_optimizer(name), optimizer_facts(name)
+    facts = optimizer_facts(name)
     param_groups: list[dict[str, Any]] = [
         {
-            "params": [group.flat] if facts.elementwise else group.members,
+            "params": group.for_optimizer(elementwise=facts.elementwise),
             "lr": group.lr,
             "name": group.name,
             "ratio": group.ratio,
         }
         for group in groups
     ]
+    optimizer = one_optimizer(name, param_groups, args)
+    if any(group.ratio != 1.0 for group in groups):
+        scale_changes(optimizer, groups)
+    return optimizer
+
+
+def one_optimizer(
+    name: str, param_groups: Sequence[dict[str, Any]], args: Mapping[str, Any]
+) -> torch.optim.Optimizer:
+    """As :func:`build_optimizer`, over PyTorch's own groups: each has its ``params`` and ``lr``.
+
+    Raises:
+        SettingsError: as there.
+    """
+    cls, facts = find_optimizer(name), optimizer_facts(name)
     if name.partition(".")[0] == CATALOGUE:
         # Its Muon family asks which groups are matrices; others do not look.
-        for param_group, group in zip(param_groups, groups, strict=True):
-            param_group["use_muon"] = all(member.ndim >= 2 for member in group.members)
-    arguments = {"lr": max(group.lr for group in groups), **facts.defaults, **args}
+        for group in param_groups:
+            group["use_muon"] = all(member.ndim >= 2 for member in group["params"])
+    arguments = {"lr": max(group["lr"] for group in param_groups), **facts.defaults, **args}
     if facts.sets_its_own_lr(args):
         arguments["lr"] = None  # It refuses one that it would not use.
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # Some tell there of their weight decay.
-            optimizer = cls(param_groups, **arguments)
+            optimizer = cls(list(param_groups), **arguments)
     except REFUSALS as error:
         raise SettingsError(
             Problem("optimizer.args", f"{name} does not take these arguments: {error}", "mend them")
         ) from error
-    if any(group.ratio != 1.0 for group in groups):
-        scale_changes(optimizer, groups)
     to_training(optimizer)
     return optimizer
 
@@ -228,38 +349,38 @@ def to_training(optimizer: torch.optim.Optimizer) -> None:
         train()
 
 
-def scale_changes(optimizer: torch.optim.Optimizer, groups: Sequence[FlatGroup]) -> None:
+def scale_changes(optimizer: torch.optim.Optimizer, groups: Sequence[Group]) -> None:
     """Let each group make only its ``ratio`` of the change that the optimizer makes."""
-    before: list[tuple[FlatGroup, Tensor]] = []
+    before: list[tuple[Group, list[Tensor]]] = []
 
     def keep(*_: Any) -> None:
-        before[:] = [(group, group.flat.detach().clone()) for group in groups if group.ratio != 1.0]
+        scaled = [group for group in groups if group.ratio != 1.0]
+        before[:] = [(group, [tensor.clone() for tensor in group.tensors]) for group in scaled]
         for param_group, group in zip(optimizer.param_groups, groups, strict=True):
             param_group["ratio"] = group.ratio  # A loaded state may say what it was then.
 
     def scale(*_: Any) -> None:
         for group, old in before:
-            group.flat.data.copy_(torch.lerp(old, group.flat.data, group.ratio))
+            pairs = zip(old, group.tensors, strict=True)
+            group.take([torch.lerp(then, now, group.ratio) for then, now in pairs])
         before.clear()
 
     optimizer.register_step_pre_hook(keep)
     optimizer.register_step_post_hook(scale)
 
 
-def clip_gradients(groups: Sequence[FlatGroup], max_norm: float) -> Tensor:
+def clip_gradients(groups: Sequence[Group], max_norm: float) -> Tensor:
     """Scale all gradients so that their joint L2 norm is at most ``max_norm``; 0 only measures.
 
     Returns:
         The norm before clipping, a scalar tensor on the parameters' device (not read here: that
         would wait for the device).
     """
-    norm = torch.linalg.vector_norm(
-        torch.stack([torch.linalg.vector_norm(group.grad) for group in groups])
-    )
+    norm = torch.linalg.vector_norm(torch.stack([group.gradient_norm() for group in groups]))
     if max_norm > 0:
         factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
         for group in groups:
-            group.grad.mul_(factor)
+            group.scale_gradients(factor)
     return norm
 
 

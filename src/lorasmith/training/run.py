@@ -444,8 +444,7 @@ def go_on_longer(run: Run, earlier_steps: int) -> None:
 def describe(run: Run) -> None:
     """What was decided for the user, said and kept."""
     trained = ", ".join(
-        f"{group.name} {group.flat.numel():,} weights at lr {group.lr:g}"
-        for group in run.trainer.groups
+        f"{group.name} {group.size:,} weights at lr {group.lr:g}" for group in run.trainer.groups
     )
     where = f"{device_name(run.model.device)}, {run.precision.name} ({run.precision.reason})"
     architecture = run.run_plan.architecture

@@ -14,7 +14,7 @@ from lorasmith.training.interventions import Interventions
 from lorasmith.training.kinds.trained import Trained
 from lorasmith.training.lr_schedules import LearningRate
 from lorasmith.training.objective import MicroBatch, Objective
-from lorasmith.training.optim import FlatGroup, cast_at_once, clip_gradients
+from lorasmith.training.optim import Group, cast_at_once, clip_gradients
 from lorasmith.training.preservation import Preservation
 from lorasmith.training.setup.processes import Processes
 
@@ -37,7 +37,7 @@ class TrainStep:
     """Everything that an optimizer step needs, called once per step.
 
     Args:
-        groups: the parameters of ``trained``, flat.
+        groups: the parameters of ``trained``.
         rate: multiplies each group's own learning rate.
         max_grad_norm: joint L2 norm that gradients are clipped to; 0 for no clipping.
         norm_limit: largest Frobenius norm of a module's weight change, ``None`` for no limit.
@@ -50,7 +50,7 @@ class TrainStep:
         self,
         model: DiffusionModel,
         trained: Trained,
-        groups: Sequence[FlatGroup],
+        groups: Sequence[Group],
         optimizer: torch.optim.Optimizer,
         rate: LearningRate,
         objective: Objective,
@@ -77,8 +77,9 @@ class TrainStep:
             total: samples of the step over all micro-batches and processes. The gradient is that of
                 the mean over these, however unevenly they are spread.
         """
+        self._set_rates(step)  # An optimizer may step within the backward pass.
         for group in self.groups:
-            group.grad.zero_()
+            group.zero_grad()
         loss = torch.zeros((), device=self.model.device)
         preserves = self.preservation is not None and self.preservation.at(step)
         distance = torch.zeros_like(loss) if preserves else None
@@ -90,8 +91,11 @@ class TrainStep:
             if distance is not None:
                 distance += self._preserve(step, batch, total)
             self.trained.end_step()  # Masks are as large as what they are applied to.
-        for group in self.groups:
-            self.processes.sum_(group.grad)
+        if self.processes.count > 1:
+            for group in self.groups:
+                group.complete_grads()
+                for grad in group.grads:
+                    self.processes.sum_(grad)
         self.processes.sum_(loss)
         if distance is not None:
             self.processes.sum_(distance)
@@ -126,10 +130,12 @@ class TrainStep:
     def _backward(self, loss: Tensor) -> None:
         (loss if self.scaler is None else self.scaler.scale(loss)).backward()
 
-    def _update(self, step: int) -> Tensor:
+    def _set_rates(self, step: int) -> None:
         factor = self.rate.factor(step) * self.interventions.lr_factor(step)
-        for group, flat in zip(self.optimizer.param_groups, self.groups, strict=True):
-            group["lr"] = flat.lr * factor
+        for param_group, group in zip(self.optimizer.param_groups, self.groups, strict=True):
+            param_group["lr"] = group.lr * factor
+
+    def _update(self, step: int) -> Tensor:
         if self.scaler is not None:
             self.scaler.unscale_(self.optimizer)
         norm = clip_gradients(self.groups, self.max_grad_norm)

@@ -34,7 +34,7 @@ def move(groups: list[FlatGroup], step: int) -> None:
 
 
 def averages(ema: Ema, groups: list[FlatGroup]) -> torch.Tensor:
-    return torch.cat([ema.averages[group.name] for group in groups])
+    return torch.cat([average for group in groups for average in ema.averages[group.name]])
 
 
 def flattened(parameters: list[torch.Tensor]) -> torch.Tensor:

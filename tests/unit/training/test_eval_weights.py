@@ -83,8 +83,8 @@ def test_shows_the_average() -> None:
         toy.step(number)
     assert toy.ema is not None
     with eval_weights(toy.trainer()):
-        assert torch.equal(toy.flat, toy.ema.averages["unet"])
-    assert not torch.equal(toy.flat, toy.ema.averages["unet"])
+        assert torch.equal(toy.flat, toy.ema.averages["unet"][0])
+    assert not torch.equal(toy.flat, toy.ema.averages["unet"][0])
 
 
 def test_shows_the_point_that_a_schedule_free_optimizer_has_found() -> None:

@@ -377,7 +377,7 @@ def test_a_tensor_that_is_left_behind_would_be_found() -> None:
     adapter = next(iter(run.network.adapters.values()))
     adapter.alpha = torch.tensor(1.0)
     name = next(iter(run.trainer.ema.averages))
-    run.trainer.ema.averages[name] = torch.zeros(3)
+    run.trainer.ema.averages[name] = [torch.zeros(3)]
     state = next(iter(run.trainer.optimizer.state.values()))
     state["exp_avg"] = torch.zeros(3)
     found = elsewhere(run, OneDevice()).tensors

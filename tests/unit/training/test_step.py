@@ -88,11 +88,11 @@ def make(
 
 
 def gradients(trainer: TrainStep) -> Tensor:
-    return torch.cat([group.grad.clone() for group in trainer.groups])
+    return torch.cat([group.grads[0].clone() for group in trainer.groups])
 
 
 def weights(trainer: TrainStep) -> Tensor:
-    return torch.cat([group.flat.detach().clone() for group in trainer.groups])
+    return torch.cat([group.tensors[0].clone() for group in trainer.groups])
 
 
 def test_loss_equals_diffusers_arithmetic(model: DiffusionModel) -> None:
@@ -260,7 +260,7 @@ def test_outside_a_step_the_newest_weights_apply(model: DiffusionModel) -> None:
     after = predict()
     with torch.no_grad():
         for group in trainer.groups:
-            group.flat.zero_()
+            group.tensors[0].zero_()
     none = predict()
     assert not torch.equal(none, after)
 
@@ -272,7 +272,7 @@ def test_outside_a_step_the_newest_weights_apply(model: DiffusionModel) -> None:
         trainer(1, [batch], total=1)
     with torch.no_grad():
         for group in trainer.groups:
-            group.flat.fill_(0.01)
+            group.tensors[0].fill_(0.01)
     assert not torch.equal(predict(), none)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lorasmith.core.events import StepDone
 from lorasmith.tensors.device import peak_memory
-from lorasmith.training.optim import FlatGroup, adaptive_rates
+from lorasmith.training.optim import Group, adaptive_rates
 from lorasmith.training.runs.state import Position
 from lorasmith.training.setup.build import Run
 from lorasmith.training.step import StepResult
@@ -164,7 +164,8 @@ class Meter:
 
 
 @torch.no_grad()
-def weight_norm(groups: Sequence[FlatGroup]) -> Tensor:
+def weight_norm(groups: Sequence[Group]) -> Tensor:
     """L2 norm of all that is trained, a float32 scalar on the device, unread."""
-    norms = [torch.linalg.vector_norm(group.flat) for group in groups]
-    return torch.linalg.vector_norm(torch.stack(norms))
+    tensors = [tensor for group in groups for tensor in group.tensors]
+    norms = torch._foreach_norm(tensors, dtype=torch.float32)
+    return torch.linalg.vector_norm(torch.stack(list(norms)))

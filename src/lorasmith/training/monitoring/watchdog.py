@@ -178,7 +178,7 @@ class Watchdog:
             self._in_fp32.add(name)
 
     def _new_vitals(self, step: int) -> Vitals:
-        weights = sum(group.flat.numel() for group in self._run.trainer.groups)
+        weights = sum(group.size for group in self._run.trainer.groups)
         limits = Limits(
             self._settings.max_norm_growth,
             self._settings.min_loss_scale,
@@ -260,7 +260,7 @@ class RollbackBuffer:
         self._run, self._every = run, every
         self._copies: list[_Point] = []
         self._contents: list[dict[str, Any]] = []
-        size = sum(group.flat.numel() * group.flat.element_size() for group in run.trainer.groups)
+        size = sum(tensor.nbytes for group in run.trainer.groups for tensor in group.tensors)
         # Weights and two moments, as AdamW has them.
         self._in_memory = KEPT_COPIES * 3 * size <= MOST_BYTES
         if self._in_memory:
@@ -299,7 +299,8 @@ class RollbackBuffer:
         # Into the memory of the copy that goes: fresh memory takes seven times as long.
         buffer = self._contents.pop(0) if len(self._contents) == KEPT_COPIES else None
         content = host_copy(content_of(self._run.trainer, position), buffer)
-        wait = waiting_for([group.flat.device for group in self._run.trainer.groups])
+        groups = self._run.trainer.groups
+        wait = waiting_for([tensor.device for group in groups for tensor in group.tensors])
         self._contents.append(content)
 
         def read() -> dict[str, Any]:

@@ -18,9 +18,11 @@ import torch
 
 from lorasmith.core.disk import discard
 from lorasmith.core.errors import RunError
-from lorasmith.core.files import write_bytes
+from lorasmith.core.files import atomic_path
+from lorasmith.models.weights import is_finite
 from lorasmith.tensors.files import LOAD_ERRORS, load_torch_file
 from lorasmith.training.interventions import Interventions
+from lorasmith.training.optim import packed, unpacked
 from lorasmith.training.runs.folder import KEPT_STATES
 from lorasmith.training.step import TrainStep
 
@@ -44,7 +46,7 @@ def content_of(trainer: TrainStep, position: Position) -> dict[str, Any]:
         "format": FORMAT,
         "step": position.step,
         "smoothed_loss": position.smoothed_loss,
-        "parameters": {group.name: group.flat.detach() for group in trainer.groups},
+        "parameters": {group.name: packed(group.tensors) for group in trainer.groups},
         "optimizer": trainer.optimizer.state_dict(),
         "scaler": trainer.scaler.state_dict() if trainer.scaler else None,
         "ema": trainer.ema.state_dict() if trainer.ema else None,
@@ -61,14 +63,14 @@ def put_back(content: dict[str, Any], trainer: TrainStep, where: Path) -> Positi
         RunError: they are of another adapter; ``where`` they came from.
     """
     for group in trainer.groups:
-        values = content["parameters"].get(group.name)
-        if values is None or values.shape != group.flat.shape:
+        values = unpacked(content["parameters"].get(group.name, []))
+        if [value.shape for value in values] != [tensor.shape for tensor in group.tensors]:
             raise RunError.of(
                 where,
                 f"does not hold this run's {group.name} parameters",
                 "adapter settings cannot change on resume; start a new run instead",
             )
-        group.flat.data.copy_(values)
+        group.take(values)
     trainer.optimizer.load_state_dict(content["optimizer"])
     _bring_group_numbers(trainer.optimizer)
     if trainer.scaler is not None and content["scaler"] is not None:
@@ -96,16 +98,32 @@ def save_state(
     """
     path = folder / f"step-{position.step:08d}{_ENDING}"
     for group in trainer.groups:
-        if not bool(group.flat.detach().isfinite().all()):
+        if not all(is_finite(tensor) for tensor in group.tensors):
             raise RunError.of(
                 path, f"{group.name} weights are no numbers; not written", "lower optimizer.lr"
             )
-    buffer = io.BytesIO()
-    torch.save(content_of(trainer, position), buffer)
-    write_bytes(path, buffer.getvalue())
+    with atomic_path(path) as temporary, _Out(io.FileIO(temporary, "wb")) as out:
+        try:
+            torch.save(content_of(trainer, position), out)
+        except RuntimeError as error:
+            # Where a write has failed, torch says no more than that its file is too short.
+            raise out.error or error from error
     for old in list_states(folder)[:-keep]:
         discard(old)
     return path
+
+
+class _Out(io.BufferedWriter):
+    """A file as torch writes it, which remembers what the system has refused."""
+
+    error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            self.error = error
+            raise
 
 
 def list_states(folder: Path) -> list[Path]:

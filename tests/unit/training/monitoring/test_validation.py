@@ -184,10 +184,10 @@ def test_training_goes_on_bit_for_bit() -> None:
         train_step(watched, step)
         validation(step + 1)
         train_step(alone, step)
-        assert torch.equal(watched.groups[0].flat, alone.groups[0].flat)
+        assert torch.equal(*watched.groups[0].tensors, *alone.groups[0].tensors)
     assert watched.ema is not None
     assert alone.ema is not None
-    assert torch.equal(watched.ema.averages["all"], alone.ema.averages["all"])
+    assert torch.equal(watched.ema.averages["all"][0], alone.ema.averages["all"][0])
 
 
 def test_measures_without_dropout() -> None:
@@ -206,7 +206,7 @@ def test_measures_the_average_where_that_is_saved() -> None:
         train_step(averaged, step)
     assert averaged.ema is not None
     with torch.no_grad():
-        plain.groups[0].flat.copy_(averaged.ema.averages["all"])
+        plain.groups[0].tensors[0].copy_(averaged.ema.averages["all"][0])
     assert validation_of(averaged, some)(4).held_out == validation_of(plain, some)(4).held_out
 
 
