@@ -119,11 +119,17 @@ class Collection:
         """The first dataset's."""
         return self.roots[0]
 
-    def sizes(self) -> dict[Path, tuple[int, int]]:
-        """Upright width and height in px, from headers; without images that have none."""
+    def sizes(
+        self, images: Sequence[CollectionImage] | None = None
+    ) -> dict[Path, tuple[int, int]]:
+        """Upright width and height in px, from headers; without images that have none.
+
+        Args:
+            images: those that are asked about, where these are not all.
+        """
         return {
             path: size
-            for root, images in self._by_root()
+            for root, images in self._by_root(images)
             for path, size in self._store(root).sizes([image.path for image in images]).items()
         }
 

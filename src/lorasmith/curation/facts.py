@@ -44,6 +44,8 @@ _LOW_FREQUENCIES = 2.0 * np.cos(
 )
 
 _CHUNK_BYTES = 2_000_000
+# Read by a thread in a row: to wake it for each would take as long as to read it.
+_HEADERS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,13 +294,15 @@ class FactsStore:
                 sizes[path] = row[2:]
             elif stamp is not None:
                 unknown.append((path, name, stamp))
+        parts = [unknown[at : at + _HEADERS] for at in range(0, len(unknown), _HEADERS)]
+        new = {}
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            headers = pool.map(_header_size, [path for path, *_ in unknown])
-            new = {}
-            for (path, name, stamp), size in zip(unknown, headers, strict=True):
-                if size is not None:
-                    sizes[path] = size
-                    new[name] = (*stamp, *size)
+            read = pool.map(_header_sizes, [[path for path, *_ in part] for part in parts])
+            for part, headers in zip(parts, read, strict=True):
+                for (path, name, stamp), size in zip(part, headers, strict=True):
+                    if size is not None:
+                        sizes[path] = size
+                        new[name] = (*stamp, *size)
         self._sizes |= new
         self._save("INSERT OR REPLACE INTO sizes VALUES (?, ?, ?, ?, ?)", new)
         return sizes
@@ -460,6 +464,10 @@ def _stamp(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_size, status.st_mtime_ns
+
+
+def _header_sizes(paths: Sequence[Path]) -> list[tuple[int, int] | None]:
+    return [_header_size(path) for path in paths]
 
 
 def _header_size(path: Path) -> tuple[int, int] | None:

@@ -15,7 +15,7 @@ from lorasmith.curation.filter import Filter, parse_filter
 from lorasmith.curation.filter_language.completion import Completion, complete
 from lorasmith.data.recorded_crops import is_crop_record
 from lorasmith.jobs.curating.changes import ProblemRecord
-from lorasmith.jobs.curating.open_dataset import OpenDataset
+from lorasmith.jobs.curating.open_dataset import OpenDataset, TagTable
 
 FLAGS: Final = {
     "masked": 1,
@@ -31,12 +31,23 @@ MOST_TO_MEASURE = 200
 """Images that a filter may decode while somebody waits for its answer."""
 
 
+class ReadingRecord(BaseModel):
+    """What is still being read of the files: "captions", then "sizes"; ``done`` of ``total``
+    images."""
+
+    what: str
+    done: int
+    total: int
+
+
 class DatasetListing(BaseModel):
     """Images in their order; lists are as long as there are images unless it is said.
 
     Args:
         version: of all of this; see ``unchanged``.
         unchanged: the version that was asked with is this one, and all lists are empty.
+        reading: of a large folder, until all is read; while it is captions, no image has tags
+            here, and until sizes are read, they are 0. Then there is another version.
         folder, root: absolute; ``root`` is the dataset's, whose history has what is changed.
         names: paths from ``folder`` on, with ``/``.
         widths, heights: px, upright; 0 of what cannot be read.
@@ -49,6 +60,7 @@ class DatasetListing(BaseModel):
 
     version: str
     unchanged: bool = False
+    reading: ReadingRecord | None = None
     folder: str
     root: str
     names: list[str]
@@ -101,9 +113,11 @@ def listing_json(dataset: OpenDataset, version: str = "") -> bytes:
 
 
 def _heading(dataset: OpenDataset) -> dict[str, object]:
+    now = dataset.reading
     return {
         "version": dataset.version,
         "unchanged": False,
+        "reading": {"what": now.what, "done": now.done, "total": now.total} if now else None,
         "folder": str(dataset.folder),
         "root": str(dataset.root),
     }
@@ -111,8 +125,8 @@ def _heading(dataset: OpenDataset) -> dict[str, object]:
 
 def _listing(dataset: OpenDataset) -> bytes:
     images = dataset.images
-    sizes = dataset.sizes()
-    table = dataset.tags()
+    sizes = dataset.sizes() if dataset.reading is None else {}
+    table = TagTable.of([()] * len(images)) if dataset.lacks_captions else dataset.tags()
     shapes = [sizes.get(image.path, (0, 0)) for image in images]
     value = {
         **_heading(dataset),
@@ -133,6 +147,8 @@ def _listing(dataset: OpenDataset) -> bytes:
 def _flags(dataset: OpenDataset, image: CollectionImage) -> int:
     flags = FLAGS["masked"] if image.path in dataset.collection.masks else 0
     flags |= FLAGS["cropped"] if any(map(is_crop_record, image.companions)) else 0
+    if dataset.lacks_captions:
+        return flags
     try:
         caption = image.caption
     except DatasetError:

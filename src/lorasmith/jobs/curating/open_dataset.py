@@ -4,6 +4,9 @@ A look at a folder costs a few calls (:meth:`OpenDataset.refresh`): files that c
 another name, and all that lorasmith itself writes, change the time of their folder. What an editor
 writes into a file that is there is seen by a close look, which asks every file for its size and
 time: 75 ms for 10 000 images and their captions on a slow machine.
+
+Of many images only the names are known at first: captions and sizes are read by a thread, behind
+those who look at the pictures meanwhile. Whoever asks for what is not read yet waits for it.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+import weakref
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from lorasmith.core.errors import DatasetError, Problem
+from lorasmith.core.events import Progress
 from lorasmith.core.files import file_version
 from lorasmith.curation.changes.plan import Plan
 from lorasmith.curation.changes.trash import STORE
@@ -26,12 +31,17 @@ from lorasmith.curation.collection import Collection, CollectionImage, open_coll
 from lorasmith.curation.facts import NAME as FACTS
 from lorasmith.data.caption_files import TABLE_SUFFIXES
 from lorasmith.formats.run_paths import RUN_FILES
+from lorasmith.jobs.curating.reading import Reading, tags_or_none, take_texts
 
 _MOST_OPEN = 4
 _MOST_PLANS = 2
 _MOST_WATCHED = 500
 _CLOSE_LOOK = 10.0
 """Seconds after which a quick look is a close one."""
+AT_ONCE = 200
+"""Images at most that are read when they are asked for, and not before."""
+_TURN = 0.05
+"""Seconds of reading after which is told how far it is."""
 
 Allowed = Callable[[Path], bool]
 Stamp = tuple[int, int]  # size, time of change in ns
@@ -162,7 +172,24 @@ class OpenDataset:
         self._table: TagTable | None = None
         self._answers: dict[str, tuple[str, Any]] = {}
         self._plans: OrderedDict[Hashable, Plan] = OrderedDict()
+        self._reading: Reading | None = None
         self.refresh(close=True)
+
+    def close(self) -> None:
+        """Read no further."""
+        self._reading = None
+
+    @property
+    def reading(self) -> Progress | None:
+        """What is still being read ("captions", then "sizes"), and how far that is; safe to ask
+        from any thread."""
+        reading = self._reading
+        return reading.progress if reading is not None else None
+
+    @property
+    def lacks_captions(self) -> bool:
+        """Whether captions are still being read."""
+        return self._reading is not None and self._reading.lacks_captions
 
     def folder_times(self) -> list[tuple[str, int]]:
         """When each of its folders (the first ones of very many) changed last; safe to ask from
@@ -256,6 +283,11 @@ class OpenDataset:
         )
         return sizes
 
+    def size_of(self, image: CollectionImage) -> tuple[int, int] | None:
+        """As :meth:`sizes` has it, without waiting for those of all."""
+        sizes = self.sizes() if self._reading is None else self.collection.sizes([image])
+        return sizes.get(image.path)
+
     def tags(self) -> TagTable:
         """Of all captions; those that cannot be read count as empty."""
         if self._table is None:
@@ -266,7 +298,8 @@ class OpenDataset:
         """Follow what has happened to the files.
 
         Args:
-            close: also see what was written into files that are there.
+            close: also see what was written into files that are there; not while they are still
+                being read.
 
         Returns:
             whether anything has changed.
@@ -274,7 +307,7 @@ class OpenDataset:
         Raises:
             DatasetError: as the constructor.
         """
-        if not (close or self._is_due()):
+        if not ((close and self._reading is None) or self._is_due()):
             return False
         files = _Files.below(self.folder)
         if self._collection is not None and not self.folder.is_dir():
@@ -364,11 +397,45 @@ class OpenDataset:
         for image in collection.images:
             old = captions.get(image.caption_path) if image.caption_path is not None else None
             if old is not None and files.of(old.caption_path) == before.of(old.caption_path):
-                for name in ("caption", "tags"):
-                    if name in old.__dict__:
-                        image.__dict__[name] = old.__dict__[name]
+                take_texts(image, old)
         self._collection = collection
         self._places = {self.name_of(image): n for n, image in enumerate(collection.images)}
+        unread = [image for image in collection.images if "caption" not in image.__dict__]
+        self._read(unread if self._reading is None else collection.images)
+
+    def _read(self, images: list[CollectionImage]) -> None:
+        """Many of them in a thread, from now on."""
+        self._reading = None
+        if len(images) <= AT_ONCE:
+            return
+        reading = self._reading = Reading(self.collection, images)
+        # Whoever put the dataset away without closing it keeps nothing alive.
+        mine = weakref.ref(self)
+        threading.Thread(target=_read_on, args=(mine, reading), daemon=True).start()
+
+    def read_on(self, reading: Reading) -> bool:
+        """Read a little more of what is still to be read; whether there is more. Not for who holds
+        the lock: others use the dataset meanwhile."""
+        with self.lock:
+            if self._reading is not reading:
+                return False
+            changes = self._changes
+        reading.read(_TURN)
+        with self.lock:
+            if self._reading is not reading:
+                return False
+            # Else it is read once more.
+            if self._changes == changes:
+                self._keep(reading)
+            return self._reading is not None
+
+    def _keep(self, reading: Reading) -> None:
+        lacked_captions = reading.lacks_captions
+        reading.keep()
+        if reading.progress is None:
+            self._reading = None
+        if self._reading is None or lacked_captions != reading.lacks_captions:
+            self._changes += 1
 
     def _leave_out(self, collection: Collection, outside: set[Path]) -> None:
         def leads_out(image: CollectionImage) -> bool:
@@ -390,12 +457,9 @@ class OpenDataset:
                     image.__dict__.pop(name, None)
 
 
-def tags_or_none(image: CollectionImage) -> list[str]:
-    """Its tags; of a caption that cannot be read, none."""
-    try:
-        return image.tags
-    except DatasetError:
-        return []
+def _read_on(dataset: weakref.ref[OpenDataset], reading: Reading) -> None:
+    while (mine := dataset()) is not None and mine.read_on(reading):
+        del mine
 
 
 class OpenDatasets:
@@ -409,6 +473,8 @@ class OpenDatasets:
         self._allowed = allowed
         self._lock = threading.Lock()
         self._datasets: OrderedDict[Path, OpenDataset] = OrderedDict()
+        # A slow folder keeps nobody from another one. Each is there as long as somebody holds it.
+        self._opening: weakref.WeakValueDictionary[Path, Any] = weakref.WeakValueDictionary()
 
     def open(self, folder: Path) -> OpenDataset:
         """
@@ -416,12 +482,17 @@ class OpenDatasets:
             DatasetError: as :class:`OpenDataset`.
         """
         with self._lock:
-            if folder not in self._datasets:
-                self._datasets[folder] = OpenDataset(folder, self._allowed)
-                while len(self._datasets) > _MOST_OPEN:
-                    self._datasets.popitem(last=False)
+            opening = self._opening.setdefault(folder, threading.Lock())
+        with opening:
+            with self._lock:
+                known = self._datasets.get(folder)
+            dataset = known or OpenDataset(folder, self._allowed)
+        with self._lock:
+            self._datasets[folder] = dataset
             self._datasets.move_to_end(folder)
-            return self._datasets[folder]
+            while len(self._datasets) > _MOST_OPEN:
+                self._datasets.popitem(last=False)[1].close()
+        return dataset
 
     def all(self) -> list[OpenDataset]:
         with self._lock:

@@ -97,7 +97,7 @@ def picture(dataset: OpenDataset, name: str, resolution: Size) -> PictureRecord:
         DatasetError: there is no such image.
     """
     image = dataset.image(name)
-    size = dataset.sizes().get(image.path, (0, 0))
+    size = dataset.size_of(image) or (0, 0)
     mask = dataset.collection.masks.get(image.path)
     region, problem = None, None
     try:
@@ -205,7 +205,7 @@ def record_mask(dataset: OpenDataset, name: str, png: str, part: Part) -> Change
             if not png and present is not None:
                 plan.remove(present)
             if png:
-                mask = _decoded(name, png, dataset.sizes().get(image.path, (0, 0)))
+                mask = _decoded(name, png, dataset.size_of(image) or (0, 0))
                 own = present if present is not None and present.suffix == ".png" else None
                 target = own or mask_path(image.path)
                 if present is not None and present != target:
@@ -230,7 +230,7 @@ def _plan_crop(
             plan.remove(record)
         return
     name = dataset.name_of(image)
-    size = dataset.sizes().get(image.path)
+    size = dataset.size_of(image)
     if size is None:
         raise DatasetError.of(name, "cannot be read", "mend or remove it")
     left, top, right, bottom = box

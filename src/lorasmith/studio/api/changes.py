@@ -2,7 +2,7 @@
 
 An event ``changed`` has the topics: ``jobs``, ``progress`` of those that run, ``projects``,
 ``run:PATH`` of each run that has written something, and ``dataset:PATH`` of each dataset that
-pages have open. What has changed is read off files, whoever changed them.
+pages have open, also while it is still being read. What has changed is read off files, whoever changed them.
 """
 
 from __future__ import annotations
@@ -61,7 +61,10 @@ class Changes:
             "jobs": jobs,
             "progress": told,
             "projects": [(str(folder), _changed(folder)) for folder in sorted(folders)],
-            **{f"dataset:{one.folder}": one.folder_times() for one in self._datasets.all()},
+            **{
+                f"dataset:{one.folder}": (one.folder_times(), one.reading)
+                for one in self._datasets.all()
+            },
             **{f"run:{run}": [_changed(run / name) for name in _WRITTEN] for run in runs},
         }
 
