@@ -19,6 +19,7 @@ from lorasmith.data.images import Header, read_header
 from lorasmith.jobs.curating import open_dataset
 from lorasmith.jobs.curating.open_dataset import OpenDataset, OpenDatasets
 from lorasmith.studio.api.changes import Changes
+from lorasmith.studio.context import Studio
 
 
 class SlowFiles:
@@ -87,12 +88,13 @@ def test_who_asks_for_what_is_not_read_yet_waits_for_it(page: Page, slow: SlowFi
 
 
 def test_pages_are_told_how_far_it_is(client: TestClient, page: Page, slow: SlowFiles) -> None:
-    changes = Changes(client.app.state.studio)
+    studio: Studio = client.app.state.studio  # type: ignore[attr-defined]
+    changes = Changes(studio)
     folder = page.get("images")["folder"]
     assert changes.look() == [f"dataset:{folder}"]
     assert changes.look() == []
     slow.captions.set()
-    (dataset,) = client.app.state.studio.datasets.all()
+    (dataset,) = studio.datasets.all()
     while dataset.reading != Progress("sizes", 0, 3):
         time.sleep(0.01)
     assert changes.look() == [f"dataset:{folder}"]

@@ -119,9 +119,7 @@ class Collection:
         """The first dataset's."""
         return self.roots[0]
 
-    def sizes(
-        self, images: Sequence[CollectionImage] | None = None
-    ) -> dict[Path, tuple[int, int]]:
+    def sizes(self, images: Sequence[CollectionImage] | None = None) -> dict[Path, tuple[int, int]]:
         """Upright width and height in px, from headers; without images that have none.
 
         Args:

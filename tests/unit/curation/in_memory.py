@@ -35,9 +35,11 @@ class InMemory(Collection):
     headers_read: int = 0
     measured: set[str] = field(default_factory=set)
 
-    def sizes(self) -> dict[Path, tuple[int, int]]:
+    def sizes(self, images=None) -> dict[Path, tuple[int, int]]:
         self.headers_read += 1
-        return {path: (one.width, one.height) for path, one in self.known.items() if one.width}
+        paths = [one.path for one in (self.images if images is None else images)]
+        known = {path: self.known[path] for path in paths}
+        return {path: (one.width, one.height) for path, one in known.items() if one.width}
 
     def measure(
         self, images=None, observer=None, controls=None, *, closely=False

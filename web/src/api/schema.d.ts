@@ -1433,6 +1433,8 @@ export interface components {
          *     Args:
          *         version: of all of this; see ``unchanged``.
          *         unchanged: the version that was asked with is this one, and all lists are empty.
+         *         reading: of a large folder, until all is read; while it is captions, no image has tags
+         *             here, and until sizes are read, they are 0. Then there is another version.
          *         folder, root: absolute; ``root`` is the dataset's, whose history has what is changed.
          *         names: paths from ``folder`` on, with ``/``.
          *         widths, heights: px, upright; 0 of what cannot be read.
@@ -1453,6 +1455,7 @@ export interface components {
             names: string[];
             /** Problems */
             problems: components["schemas"]["ProblemRecord"][];
+            reading?: components["schemas"]["ReadingRecord"] | null;
             /** Root */
             root: string;
             /** Tag Counts */
@@ -2690,6 +2693,19 @@ export interface components {
             runs: number;
             /** Showcase */
             showcase: string | null;
+        };
+        /**
+         * ReadingRecord
+         * @description What is still being read of the files: "captions", then "sizes"; ``done`` of ``total``
+         *     images.
+         */
+        ReadingRecord: {
+            /** Done */
+            done: number;
+            /** Total */
+            total: number;
+            /** What */
+            what: string;
         };
         /** Root */
         Root: {

@@ -177,6 +177,7 @@ function Dataset({ path }: { path: string }) {
               : `${store.shown.value.length} of ${total}`}
             {store.selected.value.size > 1 && `, ${store.selected.value.size} chosen`}
           </span>
+          <ReadingShown store={store} />
           <Button
             icon="undo"
             kind="quiet"
@@ -262,6 +263,18 @@ function Dataset({ path }: { path: string }) {
 
 const nothing = () => {};
 
+/** How far a large folder is read, whose pictures can be looked at meanwhile. */
+function ReadingShown({ store }: { store: DatasetStore }) {
+  const reading = store.reading.value;
+  if (!reading) return null;
+  const what = `Reading ${reading.what}`;
+  return (
+    <span class="reading soft">
+      {what} <progress class="progress" max={reading.total} value={reading.done} aria-label={what} />
+    </span>
+  );
+}
+
 function CaptionPanel({ store, open, onOpen }: { store: DatasetStore; open: string; onOpen: (name: string) => void }) {
   const selected = store.selected.value;
   const name = store.places.value.has(store.current.value) ? store.current.value : "";
@@ -338,6 +351,7 @@ function WordLists() {
 
 /** The tags of several pictures, with how many of these have each; a click gives it to all, or takes it away. */
 function CommonTags({ store }: { store: DatasetStore }) {
+  if (store.lacksCaptions.value) return <p class="soft">Their captions are still being read.</p>;
   const listing = store.listing.value!;
   const chosen = store.chosen.value;
   const counts = new Map<number, number>();

@@ -197,7 +197,15 @@ export function TagList({ store, onFilter }: { store: DatasetStore; onFilter: (w
           })}
         </div>
       </div>
-      {!tags.length && <p class="empty">{search ? "No tag has this in its name." : "No caption has a tag yet."}</p>}
+      {!tags.length && (
+        <p class="empty">
+          {store.lacksCaptions.value
+            ? "The captions are still being read."
+            : search
+              ? "No tag has this in its name."
+              : "No caption has a tag yet."}
+        </p>
+      )}
     </section>
   );
 }

@@ -289,7 +289,7 @@ function Single({ store, finding, alone, onOpen, onMend, onIgnore }: SingleProps
                     <span class="small cut">
                       {baseName(name)}{" "}
                       <span class="soft number">
-                        {listing.widths[place]}×{listing.heights[place]}
+                        {listing.widths[place] ? `${listing.widths[place]}×${listing.heights[place]}` : ""}
                       </span>
                     </span>
                   )}

@@ -249,6 +249,7 @@ export function DatasetGrid({ store, size, onOpen }: Props) {
   const listing = store.listing.value!;
   const selected = store.selected.value;
   const current = store.current.value;
+  const lacksCaptions = store.lacksCaptions.value;
   const some: preact.JSX.Element[] = [];
   for (let row = first; row < Math.min(rows, first + visible); row++) {
     const cells: preact.JSX.Element[] = [];
@@ -265,7 +266,7 @@ export function DatasetGrid({ store, size, onOpen }: Props) {
           left={GAP + column * (cell + GAP)}
           name={name}
           flags={listing.flags[place]!}
-          tags={listing.tags[place]!.length}
+          tags={lacksCaptions ? null : listing.tags[place]!.length}
           selected={selected.has(name)}
           current={name === current}
           size={size}
@@ -324,7 +325,8 @@ interface CellProps {
   left: number;
   name: string;
   flags: number;
-  tags: number;
+  /** How many; null while nobody knows. */
+  tags: number | null;
   selected: boolean;
   current: boolean;
   size: number;
@@ -339,17 +341,18 @@ class Cell extends Component<CellProps> {
 
   override render({ index, left, name, flags, tags, selected, current, size, address }: CellProps) {
     const marks = [
-      flags & NO_CAPTION ? "no caption" : `${tags}`,
+      flags & NO_CAPTION ? "no caption" : `${tags ?? ""}`,
       flags & MASKED ? "mask" : "",
       flags & CROPPED ? "crop" : "",
     ].filter(Boolean);
+    const words = flags & NO_CAPTION ? "no caption" : tags === null ? "" : `${tags} tags`;
     return (
       <div
         id={`image-${index}`}
         role="gridcell"
         class={current ? "image-cell current" : "image-cell"}
         aria-selected={selected}
-        aria-label={`${name}, ${flags & NO_CAPTION ? "no caption" : `${tags} tags`}${flags & MASKED ? ", mask" : ""}${flags & CROPPED ? ", crop" : ""}`}
+        aria-label={`${name}${words && `, ${words}`}${flags & MASKED ? ", mask" : ""}${flags & CROPPED ? ", crop" : ""}`}
         style={{ left: `${left}px`, width: `${size + 2}px` }}
       >
         <div class="thumb" style={{ height: `${size}px` }}>
@@ -368,7 +371,7 @@ class Cell extends Component<CellProps> {
           <span class="cut">{baseName(name)}</span>
           <span
             class={flags & NO_CAPTION ? "push lacks" : "push soft number"}
-            title={flags & NO_CAPTION ? undefined : `${tags} tags`}
+            title={(flags & NO_CAPTION ? "" : words) || undefined}
           >
             {marks.join(" · ")}
           </span>

@@ -1,5 +1,5 @@
 // What the pages about a dataset know of it: its images, what is shown of them, what is chosen.
-import { batch, computed, signal } from "@preact/signals";
+import { batch, computed, effect, signal } from "@preact/signals";
 import { get, post, put, type Schemas } from "../api/client";
 import { concerns, onChange } from "../api/changes";
 import { say, sayProblems } from "../components/notices";
@@ -24,6 +24,9 @@ export interface Subset {
 export class DatasetStore {
   readonly listing = signal<Listing | null>(null);
   readonly error = signal<unknown>(undefined);
+  /** What of a large folder is still being read: until the captions are, no picture has tags in the listing. */
+  readonly reading = signal<Listing["reading"]>(null);
+  readonly lacksCaptions = computed(() => this.reading.value?.what === "captions");
   /** The filter that was asked last, and why it could not be read. */
   readonly where = signal("");
   readonly whereError = signal<unknown>(undefined);
@@ -76,7 +79,7 @@ export class DatasetStore {
   /** The filter that was asked for last. */
   appliedWhere = "";
 
-  private reading: Promise<void> | null = null;
+  private asking: Promise<void> | null = null;
   private again = false;
   private filtering: AbortController | null = null;
 
@@ -97,9 +100,9 @@ export class DatasetStore {
 
   /** Asks for what has changed; done once nothing newer is to be asked for. */
   reload(): Promise<void> {
-    if (this.reading) this.again = true;
-    else this.reading = this.readAll().finally(() => (this.reading = null));
-    return this.reading;
+    if (this.asking) this.again = true;
+    else this.asking = this.readAll().finally(() => (this.asking = null));
+    return this.asking;
   }
 
   private async readAll(): Promise<void> {
@@ -117,7 +120,10 @@ export class DatasetStore {
     const version = this.listing.value?.version ?? "";
     const answer = await get("/api/dataset/images", { query: { path: this.path, version } });
     this.error.value = undefined;
-    if (answer.unchanged) return;
+    if (answer.unchanged) {
+      this.reading.value = answer.reading;
+      return;
+    }
     // Another filter may come while this one is asked.
     let where: string;
     let filtered: Schemas["FilterAnswer"] | null;
@@ -133,6 +139,7 @@ export class DatasetStore {
     if (filtered && filtered.version !== answer.version) this.again = true;
     batch(() => {
       this.listing.value = answer;
+      this.reading.value = answer.reading;
       this.taken.value = filtered;
       const there = this.places.value;
       const selected = [...this.selected.value].filter((name) => there.has(name));
@@ -200,7 +207,22 @@ export class DatasetStore {
     return this.after(() => this.toggleNow(tag));
   }
 
+  /** Done once it is known which tags pictures have. */
+  private withCaptions(): Promise<void> {
+    return new Promise((resolve) => {
+      const end = effect(() => {
+        if (this.lacksCaptions.value) return;
+        // The first time before `end` is there.
+        queueMicrotask(() => (end(), resolve()));
+      });
+    });
+  }
+
   private async toggleNow(tag: string): Promise<void> {
+    if (this.lacksCaptions.value) {
+      say("The captions are still being read; the tag follows");
+      await this.withCaptions();
+    }
     const images = this.chosen.value;
     const listing = this.listing.value;
     if (!images.length || !listing || !tag.trim()) return;

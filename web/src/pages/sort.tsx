@@ -1,5 +1,6 @@
 // One picture at a time: a key puts it into a folder, gives it tags, or throws it away.
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
+import { concerns, onChange } from "../api/changes";
 import { get, imageAddress, post } from "../api/client";
 import { Button } from "../components/button";
 import { Combobox } from "../components/combobox";
@@ -61,6 +62,17 @@ function Loaded({ path }: { path: string }) {
   useEffect(() => {
     load(path, where).then(setLoaded, setError);
   }, [path, where]);
+  const listing = loaded?.listing;
+  // A large folder can be sorted while its captions are read.
+  useEffect(() => {
+    if (!listing?.reading) return;
+    const look = async () => {
+      const next = await get("/api/dataset/images", { query: { path, version: listing.version } });
+      if (!next.unchanged) setLoaded((before) => before && { ...before, listing: next });
+    };
+    void look();
+    return onChange((topics) => concerns(topics, `dataset:${listing.folder}`) && void look());
+  }, [listing]);
   if (!loaded)
     return (
       <main id="content">
@@ -210,7 +222,8 @@ function Sort({ path, where, listing, names: all }: SortProps) {
                 {name}
               </span>
               <span class="soft small cut">
-                {(listing.tags[place!] ?? []).map((tag) => listing.tag_names[tag]).join(", ") || "no caption"}
+                {(listing.tags[place!] ?? []).map((tag) => listing.tag_names[tag]).join(", ") ||
+                  (listing.reading?.what === "captions" ? "" : "no caption")}
               </span>
               {(tags.add.length > 0 || tags.remove.length > 0) && (
                 <span class="row wrap">

@@ -2,7 +2,8 @@
 
 An event ``changed`` has the topics: ``jobs``, ``progress`` of those that run, ``projects``,
 ``run:PATH`` of each run that has written something, and ``dataset:PATH`` of each dataset that
-pages have open, also while it is still being read. What has changed is read off files, whoever changed them.
+pages have open, also while it is still being read. What has changed is read off files, whoever
+changed them.
 """
 
 from __future__ import annotations
