@@ -33,7 +33,7 @@ BY_DESIGN_ON_CPU = (
     # a schedule of its own.
     ".objective.schedule.",
     # 4 bytes a module; the step's keys are a function of them.
-    ".network._masking._ids",
+    ".trained._masking._ids",
     ".trained._masking._ids",
 )
 ON_CPU = (
@@ -73,20 +73,19 @@ class MetaRun:
             SIDE, SIDE, (SIDE, SIDE, batch), None, True, True, channels_last=channels_last
         )
         run = SimulatedRun(self.settings, architecture, dtype, use)
-        self.model, self.network, groups = run.model, run.network, run.groups
-        self.network.attach()
+        self.model, self.trained, groups = run.model, run.trained, run.groups
+        self.trained.attach()
         optimizer = self.settings.optimizer
         with on_meta():
             self.trainer = TrainStep(
                 run.model,
-                run.network,
+                run.trained,
                 groups,
                 build_optimizer(optimizer.name, groups, optimizer.args),
                 learning_rate(self.settings, 10),
                 build_objective(self.settings, run.model),
                 Processes(META),
                 max_grad_norm=optimizer.max_grad_norm,
-                norm_limit=self.settings.adapter.scale_weight_norms,
                 scaler=torch.amp.GradScaler("meta") if dtype == torch.float16 else None,
                 ema=Ema(groups, self.settings.train.ema) if self.settings.train.ema else None,
             )

@@ -17,7 +17,7 @@ from lorasmith.formats.block_weights import (
     parse,
 )
 from lorasmith.models.open import open_checkpoint
-from lorasmith.training.kinds.adapter import planned_network
+from lorasmith.training.kinds.table import kind_of
 
 PAGE = Path(__file__).parents[2] / "docs" / "blocks.md"
 SHORT = {0.0: "·", 1.0: "1", 0.5: "½", -1.0: "x"}
@@ -48,7 +48,8 @@ def test_its_settings_are_valid(tmp_path: Path) -> None:
     for number, example in enumerate(examples):
         toml = tmp_path / f"{number}.toml"
         toml.write_text(example, encoding="utf-8")
-        planned_network(load_settings(toml), open_checkpoint("demo"))
+        settings = load_settings(toml)
+        kind_of(settings).planned(settings, open_checkpoint("demo"))
 
 
 def test_its_ways_to_write_weights_are_read() -> None:

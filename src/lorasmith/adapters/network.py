@@ -30,6 +30,7 @@ from lorasmith.adapters.targets import (
     find_targets,
 )
 from lorasmith.config.adapter_types import ADAPTERS
+from lorasmith.core.text import quantity
 from lorasmith.formats.adapter_roots import AdapterRoot
 from lorasmith.tensors.rng import generator
 
@@ -90,6 +91,8 @@ class AdapterNetwork:
         report: what did not fit, for a network that was loaded.
         rates: what multiplies each layer's learning rate, 1 for None.
         up_rate: what multiplies that of the up matrices besides (LoRA+).
+        norm_limit: largest Frobenius norm of a module's weight change while it is trained, ``None``
+            for no limit.
     """
 
     def __init__(
@@ -101,9 +104,10 @@ class AdapterNetwork:
         report: LoadReport | None = None,
         rates: RateRule | None = None,
         up_rate: float = 1.0,
+        norm_limit: float | None = None,
     ) -> None:
         self.roots = list(roots)
-        self.rates, self.up_rate = rates, up_rate
+        self.rates, self.up_rate, self.norm_limit = rates, up_rate, norm_limit
         self.report = report or LoadReport()
         self._modules = {target.key: _Module(target, adapter) for target, adapter in modules}
         assert len(self._modules) == len(modules), "two layers with one key"
@@ -233,6 +237,7 @@ class AdapterNetwork:
             report=report,
             rates=self.rates,
             up_rate=self.up_rate,
+            norm_limit=self.norm_limit,
         )
 
     @property
@@ -247,6 +252,17 @@ class AdapterNetwork:
 
     def __len__(self) -> int:
         return len(self._modules)
+
+    def __str__(self) -> str:
+        return quantity(len(self), "module")
+
+    def holders(self) -> dict[str, Adapter]:
+        """:attr:`adapters`, by the name that any kind of training knows them by."""
+        return self.adapters
+
+    def layers(self) -> dict[str, nn.Module]:
+        """What stands at each adapter's place in the model now, by the same keys."""
+        return {key: module.target.slot for key, module in self._modules.items()}
 
     def attach(self) -> None:
         """Put the adapters into the model; several networks may be attached at once.
@@ -384,6 +400,11 @@ class AdapterNetwork:
                 names = adapter.state_dict()
                 adapter.load_state_dict({name: tensors[f"{key}.{name}"] for name in names})
 
+    @property
+    def masks_ahead(self) -> bool:
+        """Whether all masks of a step are made at its beginning, once their sizes are known."""
+        return self.dropout.neuron > 0
+
     def begin_step(
         self,
         seed: int,
@@ -408,6 +429,10 @@ class AdapterNetwork:
     def end_step(self) -> None:
         """Forget the masks: the whole adapters apply again."""
         self._masking.end_step()
+
+    def end_update(self) -> NormReport | None:
+        """Keep the norms within :attr:`norm_limit`, after an optimizer's step."""
+        return None if self.norm_limit is None else self.scale_weight_norms(self.norm_limit)
 
     @torch.no_grad()
     def norms(self) -> Tensor:

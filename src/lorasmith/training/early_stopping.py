@@ -47,10 +47,10 @@ from lorasmith.training.setup.length import showings_of
 from lorasmith.training.setup.preflight import RunPlan, process_count, sample_groups, should
 
 if TYPE_CHECKING:
-    from lorasmith.adapters.network import AdapterNetwork
     from lorasmith.diffusion.schedule import NoiseSchedule
     from lorasmith.measures.snapshot import SnapshotMeasurer
     from lorasmith.models.diffusion_model import DiffusionModel
+    from lorasmith.training.kinds.trained import Trained
     from lorasmith.training.setup.context import RunContext
 
 # Of the arithmetic of a run's steps: what judging may take, that of the base model included.
@@ -234,17 +234,17 @@ class EarlyStopping:
     """Judges the snapshots of one run; only the main process needs one.
 
     Args:
-        model: with ``network`` attached.
+        model: with ``trained`` attached.
     """
 
     def __init__(
         self,
         context: RunContext,
         model: DiffusionModel,
-        network: AdapterNetwork,
+        trained: Trained,
         schedule: NoiseSchedule,
     ) -> None:
-        self._context, self._model, self._network = context, model, network
+        self._context, self._model, self._trained = context, model, trained
         self._schedule = schedule
         self._due = frozenset(judged_steps(context.run_plan))
         self._folder = context.folder.path / "best"
@@ -313,7 +313,7 @@ class EarlyStopping:
         from lorasmith.measures.snapshot import SnapshotMeasurer
 
         settings = self._context.settings
-        with self._context.stopwatch.phase("judging"), self._network.detached():
+        with self._context.stopwatch.phase("judging"), self._trained.detached():
             if self._measurer is None:
                 self._measurer = SnapshotMeasurer(
                     self._model,

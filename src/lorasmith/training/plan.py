@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
-from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.config.schema import TrainSettings
 from lorasmith.config.sections.loss import PreservationSettings
 from lorasmith.core.errors import Problem
@@ -30,7 +28,8 @@ from lorasmith.tensors.device import (
 )
 from lorasmith.tensors.files import PRECISIONS
 from lorasmith.training.early_stopping import SHARE, judged_steps, oddities
-from lorasmith.training.kinds.adapter import planned_network
+from lorasmith.training.kinds.table import kind_of
+from lorasmith.training.kinds.trained import Trained
 from lorasmith.training.lr_schedules import learning_rate
 from lorasmith.training.lr_search import size_for
 from lorasmith.training.memory.estimates import (
@@ -59,7 +58,7 @@ class GroupRate:
 
     Args:
         blocks: those of the UNet that it lies in, such as "IN01-IN08, M00".
-        layers: how many carry its adapters.
+        layers: how many it changes.
         weights: trained numbers.
     """
 
@@ -124,8 +123,7 @@ def make_plan(
     precision = precision_of(run_plan, device)
     folder, files = planned_files(run_plan)
     checkpoint = open_base(settings)
-    network = network_of(settings, checkpoint)
-    rates = group_rates(run_plan, network)
+    rates = group_rates(run_plan, trained_of(settings, checkpoint))
     values = sum(rate.weights for rate in rates)
     disk = planned_disk(run_plan, values, len(files))
     free = free_bytes(folder.path)
@@ -152,21 +150,22 @@ def make_plan(
     )
 
 
-_last_network: list[tuple[OpenedCheckpoint, tuple[Any, ...], AdapterNetwork]] = []
+_last_trained: list[tuple[OpenedCheckpoint, Hashable, Trained]] = []
 
 
-def network_of(settings: TrainSettings, checkpoint: OpenedCheckpoint) -> AdapterNetwork:
-    """The adapters of the run; those of the last plan where nothing that they depend on changed,
-    since making them takes most of a plan's time."""
-    adapter, optimizer = settings.adapter, settings.optimizer
-    zero = tuple(rate == 0 for rate in optimizer.lrs.values())
-    key = (adapter, settings.train.seed, optimizer.loraplus_ratio, zero)
-    if _last_network and _last_network[0][0] is checkpoint and _last_network[0][1] == key:
-        return _last_network[0][2]
-    network = planned_network(settings, checkpoint)
-    # A file to go on from may be another one the next time.
-    _last_network[:] = [] if adapter.init_from else [(checkpoint, key, network)]
-    return network
+def trained_of(settings: TrainSettings, checkpoint: OpenedCheckpoint) -> Trained:
+    """What the run trains; that of the last plan where nothing that it depends on changed, since
+    making it takes most of a plan's time."""
+    kind = kind_of(settings)
+    key = kind.plan_key(settings)
+    key = None if key is None else (settings.train.kind, key)
+    if _last_trained and key is not None:
+        last_checkpoint, last_key, trained = _last_trained[0]
+        if last_checkpoint is checkpoint and last_key == key:
+            return trained
+    trained = kind.planned(settings, checkpoint)
+    _last_trained[:] = [] if key is None else [(checkpoint, key, trained)]
+    return trained
 
 
 def rough_step(run_plan: RunPlan, checkpoint: OpenedCheckpoint, values: int) -> MemoryEstimate:
@@ -207,14 +206,14 @@ def curve_steps(steps: int) -> list[int]:
     return [i * (steps - 1) // (GRAPH_POINTS - 1) for i in range(GRAPH_POINTS)]
 
 
-def group_rates(run_plan: RunPlan, network: AdapterNetwork) -> tuple[GroupRate, ...]:
+def group_rates(run_plan: RunPlan, trained: Trained) -> tuple[GroupRate, ...]:
     """Effective learning rate of each group of parameters that is trained."""
     settings = run_plan.settings
     rate = learning_rate(settings, run_plan.steps)
     points = curve_steps(rate.steps)
     factors = [rate.factor(step) for step in points]
     blocks, rates = run_plan.architecture.blocks, []
-    for group in network.parameter_groups():
+    for group in trained.parameter_groups():
         lr = settings.optimizer.lrs[group.part] * group.rate
         group_blocks = {blocks.block(target) for target in group.targets}
         curve = tuple(lr * factor for factor in factors)
@@ -362,20 +361,19 @@ def show_plan(plan: Plan, console: Console) -> None:
 
 def _rates(plan: Plan) -> Table:
     optimizer = plan.run_plan.settings.optimizer.name
-    adapter = plan.run_plan.settings.adapter
+    settings = plan.run_plan.settings
+    kind = kind_of(settings)
     table = Table(box=None, pad_edge=False)
-    for heading in ("part", f"lr for {optimizer}", "alpha / rank", "layers", "trained weights"):
+    for heading in ("part", f"lr for {optimizer}", kind.size_name, "layers", "trained weights"):
         table.add_column(heading, justify="left" if heading == "part" else "right")
-    scale = f"{adapter.effective_alpha:g} / {adapter.rank}"
-    if adapter.block_ranks or adapter.block_alphas:
-        scale = "by block"
+    size = kind.size(settings)
     everywhere = {rate.blocks for rate in plan.rates if rate.part == "unet"}
     for rate in plan.rates:
         # Which blocks a group lies in is worth saying where there are several.
-        blocks = rate.blocks if adapter.blocks or len(everywhere) > 1 else ""
+        blocks = rate.blocks if settings.adapter.blocks or len(everywhere) > 1 else ""
         name = f"{rate.name}: {blocks}" if blocks else rate.name
-        lr = "to be found" if plan.run_plan.settings.optimizer.seeks_lr else f"{rate.lr:g}"
-        table.add_row(name, lr, scale, f"{rate.layers:,}", f"{rate.weights:,}")
+        lr = "to be found" if settings.optimizer.seeks_lr else f"{rate.lr:g}"
+        table.add_row(name, lr, size, f"{rate.layers:,}", f"{rate.weights:,}")
     return table
 
 

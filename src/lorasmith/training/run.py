@@ -451,7 +451,7 @@ def describe(run: Run) -> None:
     run.inform(f"{run.model_name}: {architecture.summary}")
     for note in run.model.notes:
         run.inform(note)
-    run.inform(f"training {quantity(len(run.network), 'module')} on {where}: {trained}")
+    run.inform(f"training {run.trained} on {where}: {trained}")
     if run.run_plan.preservation is not None:
         run.inform(f"the base model's output is kept for {run.run_plan.preservation}")
     write_info(

@@ -29,7 +29,7 @@ from lorasmith.data.dataset import Dataset, SampleRef
 from lorasmith.models.diffusion_model import Conditioning, DiffusionModel
 from lorasmith.models.text_encoder import tokenize
 from lorasmith.tensors.transfer import fetch, pinned, to_device
-from lorasmith.training.kinds.adapter import trains_text_encoder
+from lorasmith.training.kinds.table import kind_of
 from lorasmith.training.setup.context import RunContext
 from lorasmith.training.setup.preflight import cache_folder
 
@@ -302,7 +302,7 @@ def text_source(
 ) -> TextSource:
     """The text features of ``dataset``'s captions, and of ``further`` ones."""
     cache = run.settings.performance.cache_text
-    trains_text = trains_text_encoder(run.settings)
+    trains_text = kind_of(run.settings).trains_text(run.settings)
     fixed = not trains_text and not dataset.captions_vary
     if cache is True and not fixed:
         why = "the text encoder is trained" if trains_text else "captions vary from step to step"

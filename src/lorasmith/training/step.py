@@ -40,7 +40,6 @@ class TrainStep:
         groups: the parameters of ``trained``.
         rate: multiplies each group's own learning rate.
         max_grad_norm: joint L2 norm that gradients are clipped to; 0 for no clipping.
-        norm_limit: largest Frobenius norm of a module's weight change, ``None`` for no limit.
         scaler: loss scaling for float16, ``None`` otherwise.
         ema: average of the weights that each step is taken into, ``None`` for none.
         preservation: of the base model's output, ``None`` for none.
@@ -57,7 +56,6 @@ class TrainStep:
         processes: Processes,
         *,
         max_grad_norm: float = 1.0,
-        norm_limit: float | None = None,
         scaler: torch.amp.GradScaler | None = None,
         ema: Ema | None = None,
         preservation: Preservation | None = None,
@@ -65,7 +63,7 @@ class TrainStep:
         self.model, self.trained, self.groups = model, trained, list(groups)
         self.optimizer, self.rate, self.objective = optimizer, rate, objective
         self.processes = processes
-        self.max_grad_norm, self.norm_limit, self.scaler = max_grad_norm, norm_limit, scaler
+        self.max_grad_norm, self.scaler = max_grad_norm, scaler
         self.ema, self.preservation = ema, preservation
         self.interventions = Interventions()
 
@@ -144,8 +142,7 @@ class TrainStep:
         else:
             self.scaler.step(self.optimizer)
             self.scaler.update()
-        if self.norm_limit is not None:
-            self.trained.scale_weight_norms(self.norm_limit)
+        self.trained.end_update()
         if self.ema is not None:
             self.ema.update(step)
         return norm

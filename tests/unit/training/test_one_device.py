@@ -293,7 +293,7 @@ def test_trouble_is_looked_for_on_the_device(storage: Settings) -> None:
     settings = {"train.precision": "fp16", "adapter.text_encoder": "false"}
     run = MetaRun({**settings, **storage}, tiny_architecture(), torch.float16)
     undo = compute_in_fp32(run.model.denoiser.mid_block, torch.float16)
-    inspector = NanFinder(run.network)
+    inspector = NanFinder(run.model, run.trained)
     with OneDevice() as seen, on_meta(), inspector.watching():
         run.trainer(0, inspector.feed([run.batch(0)]), 1)
     undo()
@@ -374,7 +374,7 @@ def test_what_is_looked_for_would_be_found(fault: str, where: tuple[str, ...]) -
 def test_a_tensor_that_is_left_behind_would_be_found() -> None:
     run = MetaRun({"train.ema": "0.9"}, tiny_architecture())
     assert not elsewhere(run, run.step(0))
-    adapter = next(iter(run.network.adapters.values()))
+    adapter = next(iter(run.trained.holders().values()))
     adapter.alpha = torch.tensor(1.0)
     name = next(iter(run.trainer.ema.averages))
     run.trainer.ema.averages[name] = [torch.zeros(3)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from lorasmith.config.kinds import kind_facts
 from lorasmith.config.schema import TrainSettings
 from lorasmith.core.errors import Problem
 
@@ -20,5 +21,5 @@ def is_given(settings: TrainSettings, section: str, *names: str) -> bool:
 
 def trained_rates(s: TrainSettings) -> dict[str, float]:
     """Learning rate of each part that is trained."""
-    is_trained = {"unet": s.adapter.unet, "text_encoder": s.adapter.text_encoder}
-    return {part: rate for part, rate in s.optimizer.lrs.items() if is_trained[part]}
+    trains = kind_facts(s).trains(s)
+    return {part: rate for part, rate in s.optimizer.lrs.items() if trains.get(part)}

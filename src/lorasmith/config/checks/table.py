@@ -6,23 +6,35 @@ tables at the ends of the files here say which there are.
 
 from __future__ import annotations
 
+from types import ModuleType
+
 from lorasmith.config.checks import adapter, data, loss, optimizer, run
+from lorasmith.config.kinds import kind_facts
 from lorasmith.config.schema import TrainSettings
 from lorasmith.core.errors import Problem
 
 SUBJECTS = (data, adapter, optimizer, loss, run)
+OF_SECTIONS = {"adapter": adapter}
+"""Subjects that are about a section which not every kind of run has a use for."""
 
 
 def contradictions(settings: TrainSettings) -> list[Problem]:
     """What cannot be meant: settings that exclude each other."""
-    checks = [check for subject in SUBJECTS for check in subject.CONTRADICTIONS]
+    checks = [check for subject in _subjects(settings) for check in subject.CONTRADICTIONS]
     return [problem for check in checks for problem in check(settings)]
 
 
 def warnings(settings: TrainSettings) -> list[Problem]:
     """What is allowed but odd, with the reason."""
-    checks = [check for subject in SUBJECTS for check in subject.ODDITIES]
+    checks = [check for subject in _subjects(settings) for check in subject.ODDITIES]
     return [problem for check in checks for problem in check(settings)]
+
+
+def _subjects(settings: TrainSettings) -> list[ModuleType]:
+    """All but those about sections that this kind of run has no use for."""
+    used = kind_facts(settings).sections
+    idle = [subject for section, subject in OF_SECTIONS.items() if section not in used]
+    return [subject for subject in SUBJECTS if subject not in idle]
 
 
 def missing_data(settings: TrainSettings) -> list[Problem]:

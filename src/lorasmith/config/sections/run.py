@@ -18,7 +18,13 @@ Layout = Literal["folder", "flat"]
 
 
 class RunSettings(Section):
-    """How long and how exactly to train."""
+    """What to train, how long and how exactly."""
+
+    kind: Literal["lora"] = setting(
+        "lora",
+        "what is trained: a LoRA, of the type that adapter.type says",
+        why="a small file that every program reads, and that goes with others",
+    )
 
     epochs: Annotated[int, Field(ge=1, le=100_000)] | Literal["auto"] = setting(
         AUTO,

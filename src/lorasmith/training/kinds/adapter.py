@@ -1,8 +1,8 @@
-"""Adapters as what is trained: from settings to a network of them."""
+"""Adapters as what is trained, ``train.kind = "lora"``: from settings to a network of them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import fields
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
@@ -26,15 +26,85 @@ from lorasmith.config.adapter_types import ADAPTERS
 from lorasmith.config.schema import TrainSettings
 from lorasmith.config.sections.adapter import AdapterSettings
 from lorasmith.core.errors import Problem, SettingsError
-from lorasmith.core.events import Notice, Observer
+from lorasmith.core.events import Notice, Observer, ignore
 from lorasmith.formats.adapter_roots import AdapterRoot
 from lorasmith.formats.block_weights import BlockMap, learning_weights, sizes
 from lorasmith.models.families.table import Architecture
 from lorasmith.models.open import OpenedCheckpoint
 from lorasmith.models.skeleton import skeleton_roots, stored_shapes
+from lorasmith.training.kinds.kind import MemoryChange, NetworkFacts
+from lorasmith.training.kinds.network_metadata import network_facts
+from lorasmith.training.kinds.trained import Trained
 
 if TYPE_CHECKING:
     from lorasmith.models.diffusion_model import DiffusionModel
+
+
+class AdapterKind:
+    """A LoRA of any of the types; see :class:`lorasmith.training.kinds.kind.Kind`."""
+
+    size_name = "alpha / rank"
+
+    def check_files(self, settings: TrainSettings) -> None:
+        if settings.adapter.init_from is not None:
+            load_lora(settings.adapter.init_from)
+
+    def check_model(self, settings: TrainSettings, checkpoint: OpenedCheckpoint) -> None:
+        if settings.adapter.names_layers:
+            self.planned(settings, checkpoint)
+
+    def trains_text(self, settings: TrainSettings) -> bool:
+        return trains_text_encoder(settings)
+
+    def build(
+        self, settings: TrainSettings, model: DiffusionModel, observe: Observer = ignore
+    ) -> AdapterNetwork:
+        """The adapters of a new run, or those of the file that it goes on from."""
+        start = settings.adapter.init_from
+        network = make_network(settings, model.architecture, model.adapter_roots())
+        if start is not None:
+            observe(Notice("info", f"training goes on from {start}; its types and ranks are kept"))
+            if network.report.unmatched:
+                count = len(network.report.unmatched)
+                what = f"{count} of its tensors are of layers that this run does not train"
+                observe(Notice("warning", f"{what}; left out"))
+        return network
+
+    def planned(self, settings: TrainSettings, checkpoint: OpenedCheckpoint) -> AdapterNetwork:
+        """The very adapters that a run will have. The layers are read from the weights' names and
+        shapes, so that neither diffusers nor transformers is imported."""
+        roots = skeleton_roots(checkpoint.architecture, stored_shapes(checkpoint))
+        return make_network(settings, checkpoint.architecture, roots)
+
+    def plan_key(self, settings: TrainSettings) -> Hashable | None:
+        adapter, optimizer = settings.adapter, settings.optimizer
+        if adapter.init_from is not None:
+            return None
+        zero = tuple(rate == 0 for rate in optimizer.lrs.values())
+        return repr(adapter), settings.train.seed, optimizer.loraplus_ratio, zero
+
+    def size(self, settings: TrainSettings) -> str:
+        adapter = settings.adapter
+        if adapter.block_ranks or adapter.block_alphas:
+            return "by block"
+        return f"{adapter.effective_alpha:g} / {adapter.rank}"
+
+    def memory_changes(self) -> tuple[MemoryChange, ...]:
+        def trains_both(s: TrainSettings) -> bool:
+            return trains_text_encoder(s) and trains_denoiser(s)
+
+        return (MemoryChange("adapter.text_encoder", False, trains_both),)
+
+    def network_facts(self, settings: TrainSettings, trained: Trained) -> NetworkFacts:
+        assert isinstance(trained, AdapterNetwork)
+        return network_facts(settings.adapter, trained, settings.optimizer.loraplus_ratio)
+
+    def describe(self, settings: TrainSettings, trained: Trained) -> str:
+        facts = self.network_facts(settings, trained)
+        return f"{settings.adapter.type}, rank {facts.dim}, alpha {facts.alpha}"
+
+    def prompt(self, prompt: str, name: str) -> str:
+        return f"{prompt} <lora:{name}:1>"
 
 
 def trains_text_encoder(settings: TrainSettings) -> bool:
@@ -50,34 +120,6 @@ def adapter_options(adapter: AdapterSettings) -> AdapterOptions:
     return AdapterOptions(
         **{one.name: getattr(adapter, one.name) for one in fields(AdapterOptions)}
     )
-
-
-def build_network(
-    settings: TrainSettings, model: DiffusionModel, observe: Observer
-) -> AdapterNetwork:
-    """The adapters of a new run, or those of the file that it goes on from; not attached."""
-    start = settings.adapter.init_from
-    network = make_network(settings, model.architecture, model.adapter_roots())
-    if start is not None:
-        observe(Notice("info", f"training goes on from {start}; its types and ranks are kept"))
-        if network.report.unmatched:
-            count = len(network.report.unmatched)
-            what = f"{count} of its tensors are of layers that this run does not train; left out"
-            observe(Notice("warning", what))
-    return network
-
-
-def planned_network(settings: TrainSettings, checkpoint: OpenedCheckpoint) -> AdapterNetwork:
-    """The very adapters that a run will have, on the meta device: shapes without memory.
-
-    The layers are read from the weights' names and shapes, so that neither diffusers nor
-    transformers is imported.
-
-    Raises:
-        UserError: as :func:`make_network`.
-    """
-    roots = skeleton_roots(checkpoint.architecture, stored_shapes(checkpoint))
-    return make_network(settings, checkpoint.architecture, roots)
 
 
 def make_network(
@@ -109,6 +151,7 @@ def make_network(
             seed=settings.train.seed,
         )
     network.rates, network.up_rate = rule.rate, settings.optimizer.loraplus_ratio
+    network.norm_limit = adapter.scale_weight_norms
     if not len(network):
         what = "targets, patterns, blocks and parts leave no layer to train"
         raise SettingsError.of("adapter", what, "lorasmith train --plan shows what is chosen")

@@ -11,25 +11,46 @@ import torch
 from torch import Tensor, nn
 
 
+class Layer(Protocol):
+    """A layer of the base model, by its part ("unet") and its path in it."""
+
+    @property
+    def part(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+
+
 class TrainedGroup(Protocol):
     """Parameters with one learning rate: the part's, times ``rate``."""
 
     @property
     def name(self) -> str: ...
     @property
-    def part(self) -> str: ...
+    def part(self) -> str:
+        """Whose learning rate it is, of :attr:`.OptimizerSettings.lrs`."""
+
     @property
     def rate(self) -> float: ...
     @property
     def parameters(self) -> list[nn.Parameter]: ...
+    @property
+    def targets(self) -> Sequence[Layer]:
+        """The layers that they change, all or in part; none where they are no layer's."""
+
+    @property
+    def size(self) -> int:
+        """How many numbers are trained."""
 
 
 class Trained(Protocol):
     """Trained numbers that a base model carries. What it does while it is attached is the training;
     detached, the model is the base model again, bit for bit."""
 
+    def __str__(self) -> str:
+        """How much it is, as in "training …": "264 modules"."""
+
     def attach(self) -> None:
-        """Let the model compute with it; every weight of the model's own is frozen."""
+        """Let the model compute with it; of all weights these alone take gradients."""
 
     def attached(self) -> AbstractContextManager[Any]:
         """Attached within the block."""
@@ -42,6 +63,17 @@ class Trained(Protocol):
 
     def parameter_groups(self) -> Sequence[TrainedGroup]:
         """All trained parameters."""
+
+    def holders(self) -> Mapping[str, nn.Module]:
+        """What holds the parameters, by the names that messages give them."""
+
+    def layers(self) -> Mapping[str, nn.Module]:
+        """By the same names, the modules of the model that compute with them while attached."""
+
+    @property
+    def masks_ahead(self) -> bool:
+        """Whether what :meth:`begin_step` draws takes more memory from the second step of a size
+        on, when it is known how much there will be to draw."""
 
     def begin_step(
         self,
@@ -64,8 +96,9 @@ class Trained(Protocol):
     def end_step(self) -> None:
         """Forget what :meth:`begin_step` has drawn."""
 
-    def scale_weight_norms(self, limit: float) -> object:
-        """Shrink changes of weights whose Frobenius norm is above ``limit``."""
+    def end_update(self) -> object:
+        """After the optimizer's step: bring the parameters back to where they are to stay, such as
+        below the largest norm."""
 
     def state_dict(self, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
         """The tensors as they stand in its file, on the CPU."""

@@ -23,7 +23,7 @@ from lorasmith.tensors.device import (
     free_memory,
 )
 from lorasmith.tensors.files import PRECISIONS
-from lorasmith.training.kinds.adapter import trains_denoiser, trains_text_encoder
+from lorasmith.training.kinds.table import kind_of
 from lorasmith.training.memory.estimates import MemoryEstimate
 from lorasmith.training.samples import sample_request
 from lorasmith.training.setup.preflight import RunPlan
@@ -227,7 +227,7 @@ class _Planner:
             *self.bucket,
             self.micro_batch(settings),
             sample_batch=self._sample_batch(settings),
-            text=on_cpu or trains_text_encoder(settings) or not cached,
+            text=on_cpu or kind_of(settings).trains_text(settings) or not cached,
             vae=on_cpu or not performance.cache_latents,
             channels_last=self.channels_last,
         )
@@ -369,9 +369,9 @@ class _Planner:
                 "train.gradient_checkpointing", True,
                 lambda s: s.train.gradient_checkpointing is not True,
             ),
-            (
-                "adapter.text_encoder", False,
-                lambda s: gpu and trains_text_encoder(s) and trains_denoiser(s),
+            *(
+                (change.path, change.value, change.applies)
+                for change in (kind_of(self.settings).memory_changes() if gpu else ())
             ),
             ("train.base_precision", "fp8", lambda s: s.train.base_precision == "auto"),
             ("optimizer.name", "AdamW8bit", lambda s: gpu and s.optimizer.name == "AdamW"),

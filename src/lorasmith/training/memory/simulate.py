@@ -1,4 +1,5 @@
-"""A run's model, adapters and step on the meta device, and what they would take on a real one."""
+"""A run's model, what it trains and its step on the meta device, and what they would take on a real
+one."""
 
 from __future__ import annotations
 
@@ -10,7 +11,6 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.config.optimizers import optimizer_facts
 from lorasmith.config.schema import TrainSettings
 from lorasmith.diffusion.global_batch import GlobalBatch
@@ -20,7 +20,8 @@ from lorasmith.models.load import assemble, empty_modules, fill_buffers
 from lorasmith.models.memory import blocks_by_activations
 from lorasmith.models.placement import WeightPlacement, place_weights
 from lorasmith.tensors.offload import AHEAD, host_bytes
-from lorasmith.training.kinds.adapter import make_network
+from lorasmith.training.kinds.table import kind_of
+from lorasmith.training.kinds.trained import Trained
 from lorasmith.training.memory.estimates import MemoryEstimate, values_beside
 from lorasmith.training.memory.trace import LiveBytes, backward, bytes_of, peak_bytes, tensors_of
 from lorasmith.training.objective import MicroBatch, build_objective
@@ -112,10 +113,8 @@ class SimulatedRun:
             )
         if blocks:
             self.model.enable_gradient_checkpointing(blocks)
-        self.network: AdapterNetwork = make_network(
-            settings, architecture, self.model.adapter_roots()
-        )
-        # Of the bare model: an attached adapter would count as part of it.
+        self.trained: Trained = kind_of(settings).build(settings, self.model)
+        # Of the bare model: what is attached would count as part of it.
         self.sizes = {part: bytes_of(self.model.part(part)) for part in modules}
         away = host_bytes(self.model.denoiser)
         self.away = sum(away)
@@ -125,7 +124,7 @@ class SimulatedRun:
             settings.optimizer.name,
             [
                 (group.name, group.parameters, 1.0)
-                for group in self.network.parameter_groups()
+                for group in self.trained.parameter_groups()
             ],
             dtype,
         )  # fmt: skip
@@ -136,7 +135,7 @@ class SimulatedRun:
         width, height, count = self.use.micro_batch
         shape = (count, *self._latents(width, height))
         samples = list(range(shape[0]))
-        trains_text = "text_encoder" in self.network.parts()
+        trains_text = kind_of(self.settings).trains_text(self.settings)
 
         def condition() -> Conditioning:
             if not trains_text:
@@ -153,7 +152,7 @@ class SimulatedRun:
         )
 
         def forward() -> Tensor:
-            self.network.begin_step(
+            self.trained.begin_step(
                 0,
                 0,
                 samples,
@@ -167,11 +166,11 @@ class SimulatedRun:
             with cast_at_once(self.groups):
                 backward(forward())
 
-        with self.network.attached():
-            if self.network.dropout.neuron > 0:
-                forward()  # After a first step all masks are made before the next.
+        with self.trained.attached():
+            if self.trained.masks_ahead:
+                forward()
             peak = peak_bytes(run, self._tensors())
-        self.network.end_step()
+        self.trained.end_step()
         return self.step_with(peak)
 
     def step_with(self, activations: int) -> MemoryEstimate:
@@ -212,7 +211,7 @@ class SimulatedRun:
 
     @contextlib.contextmanager
     def _drawing(self) -> Iterator[None]:
-        with torch.no_grad(), self.network.attached():
+        with torch.no_grad(), self.trained.attached():
             yield
 
     def _latents(self, width: int, height: int) -> tuple[int, int, int]:
@@ -231,7 +230,7 @@ class SimulatedRun:
         return Conditioning(hidden, pooled, torch.empty(batch, 6, device=META))
 
     def _tensors(self) -> list[Tensor]:
-        modules = [*self.model.networks, *self.network.adapters.values()]
+        modules = [*self.model.networks, *self.trained.holders().values()]
         of_modules = [tensor for module in modules for tensor in tensors_of(module)]
         away = [t for m in self.model.denoiser.modules() for t in getattr(m, "away", {}).values()]
         copies = [group.copy for group in self.groups if group.copy is not None]

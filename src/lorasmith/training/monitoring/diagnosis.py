@@ -14,11 +14,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from lorasmith.adapters.base import Adapter
-from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.data.dataset import SampleRef
-from lorasmith.models.diffusion_model import Conditioning
+from lorasmith.models.diffusion_model import Conditioning, DiffusionModel
 from lorasmith.training.batches import step_input
+from lorasmith.training.kinds.trained import Trained
 from lorasmith.training.objective import MicroBatch
 from lorasmith.training.runs.state import Position
 from lorasmith.training.setup.build import Run
@@ -73,14 +72,14 @@ def diagnose(
     """
     with _plainly(run):
         position = back()
-        before = {key: _norm(adapter) for key, adapter in run.network.adapters.items()}
+        before = {key: _norm(holder) for key, holder in run.trained.holders().items()}
         for earlier in range(position.step, step - 1):
             run.trainer(earlier, *step_input(run.batches, earlier, run.trainer.interventions))
         spot = _inspected(run, step - 1)
         if exploded:
             growth = {
-                key: _norm(adapter) / max(before[key], 1e-6)
-                for key, adapter in run.network.adapters.items()
+                key: _norm(holder) / max(before[key], 1e-6)
+                for key, holder in run.trained.holders().items()
             }
             key = max(growth, key=growth.__getitem__)
             place = f"most in {key}, {growth[key]:.3g} times since step {position.step}"
@@ -112,7 +111,7 @@ def _plainly(run: Run) -> Iterator[None]:
 def _inspected(run: Run, step: int) -> NanSite:
     """Do ``step`` (from 0) and say where its first number that is none was, of all processes."""
     batches, total = step_input(run.batches, step, run.trainer.interventions)
-    inspector = NanFinder(run.network)
+    inspector = NanFinder(run.model, run.trained)
     with inspector.watching():
         run.trainer(step, inspector.feed(batches), total)
     if inspector.site is None:
@@ -162,8 +161,8 @@ def _finding(
     )
 
 
-def _norm(adapter: Adapter) -> float:
-    squares = [float(p.detach().float().square().sum()) for p in adapter.parameters()]
+def _norm(holder: nn.Module) -> float:
+    squares = [float(p.detach().float().square().sum()) for p in holder.parameters()]
     return sum(squares) ** 0.5
 
 
@@ -178,7 +177,8 @@ class NanSite:
     """Where it was.
 
     Args:
-        module: an adapter's key, or the part and path of a layer ("unet.conv_in"); empty for input.
+        module: the name of what is trained there, or the part and path of a layer
+            ("unet.conv_in"); empty for input.
         samples: ids of the samples that it came from; empty where all of the step share it.
         what: the place in words.
         path: part and path of the module, for adapted layers too.
@@ -197,8 +197,8 @@ class NanFinder:
     :attr:`site` is the first spot, ``None`` while all is well.
     """
 
-    def __init__(self, network: AdapterNetwork) -> None:
-        self._network = network
+    def __init__(self, model: DiffusionModel, trained: Trained) -> None:
+        self._model, self._trained = model, trained
         self._batch: MicroBatch | None = None
         # Lists of modules compute nothing themselves.
         self._passed: set[str] = set()
@@ -227,14 +227,14 @@ class NanFinder:
             self._check_gradients()
 
     def check_weights(self) -> None:
-        for key, adapter in self._network.adapters.items():
-            for name, parameter in adapter.named_parameters():
+        for key, holder in self._trained.holders().items():
+            for name, parameter in holder.named_parameters():
                 if not _finite(parameter.detach()):
                     self._note("weights", f"the weights of {key} ({name})", key)
 
     def _check_gradients(self) -> None:
-        for key, adapter in self._network.adapters.items():
-            for name, parameter in adapter.named_parameters():
+        for key, holder in self._trained.holders().items():
+            for name, parameter in holder.named_parameters():
                 if parameter.grad is not None and not _finite(parameter.grad):
                     self._note("backward", f"the gradient of {key} ({name})", key)
 
@@ -298,12 +298,12 @@ class NanFinder:
     def _modules(self) -> Iterator[tuple[str, str, str, nn.Module]]:
         """Every module of the model with its name, its part and path, and the path of the module
         that computes with it; what is in an adapted layer has that layer's key and surroundings."""
-        slots = {id(target.slot): key for key, target in self._network.targets.items()}
-        for root in self._network.roots:
+        slots = {id(layer): key for key, layer in self._trained.layers().items()}
+        for part, root in {"unet": self._model.denoiser, **self._model.text_encoders}.items():
             keys: dict[str, str] = {}
             arounds: dict[str, str] = {}
-            for path, module in root.module.named_modules():
-                full = f"{root.part}.{path}" if path else root.part
+            for path, module in root.named_modules():
+                full = f"{part}.{path}" if path else part
                 parent = full.rpartition(".")[0]
                 inside = keys.get(parent)
                 key = slots.get(id(module), inside)

@@ -18,6 +18,7 @@ from lorasmith.core.files import write_bytes
 from lorasmith.core.text import quantity
 from lorasmith.data.triggers import trigger_words
 from lorasmith.sampling.request import ImageRequest
+from lorasmith.training.kinds.table import kind_of
 from lorasmith.training.runs.folder import (
     RunFolder,
     ended_early,
@@ -25,7 +26,6 @@ from lorasmith.training.runs.folder import (
     steps_of,
     write_info,
 )
-from lorasmith.training.runs.metadata import network_facts
 from lorasmith.training.setup.build import Run
 
 # What a LoRA is trained at, so what it is surest at.
@@ -86,15 +86,13 @@ def web_ui_card(run: Run, trigger: str) -> dict[str, object]:
 def model_card(run: Run, trigger: str) -> str:
     """A page about the LoRA, in Markdown."""
     settings, architecture = run.settings, run.run_plan.architecture
-    adapter = settings.adapter
-    facts = network_facts(adapter, run.network, settings.optimizer.loraplus_ratio)
     images = {item.image.path for item in run.run_plan.dataset.items if not item.reg}
     rows = {
         "trigger": f"`{_plain(trigger)}`" if trigger else "none",
         "base model": f"{_plain(run.model_name)} ({architecture.summary})",
         "strength": f"{STRENGTH:g}, as it was trained; less where it takes over too much",
         "clip skip": str(settings.model.clip_skip),
-        "kind": f"{adapter.type}, rank {facts.dim}, alpha {facts.alpha}",
+        "kind": kind_of(settings).describe(settings, run.trained),
         "trained on": f"{quantity(len(images), 'picture')}, {_length(run)}",
         "author": _plain(settings.save.author),
         "license": _plain(settings.save.license),

@@ -19,6 +19,7 @@ from lorasmith.sampling.infotext import describe, save_image
 from lorasmith.tensors.files import PRECISIONS
 from lorasmith.training.early_stopping import Best
 from lorasmith.training.eval_weights import eval_weights
+from lorasmith.training.kinds.table import kind_of
 from lorasmith.training.runs.folder import steps_of, write_info
 from lorasmith.training.runs.metadata import lora_metadata
 from lorasmith.training.samples import with_seeds
@@ -49,7 +50,7 @@ def save_snapshot(run: Run, step: int, epoch: int | None) -> None:
         path = run.folder.step_snapshot(step)
     with run.stopwatch.phase("saving"), eval_weights(run.trainer):
         dtype = PRECISIONS[run.settings.save.precision]
-        run.network.save(path, lora_metadata(run, step), dtype)
+        run.trained.save(path, lora_metadata(run, step), dtype)
     run.observer(SnapshotSaved(path, step, final))
     if not final:
         drop_old_snapshots(run, step)
@@ -172,10 +173,10 @@ def draw_samples(run: Run, step: int, epoch: int | None) -> None:
     if not run.processes.main or not run.samples:
         return
     with eval_weights(run.trainer):
-        network = run.network.as_saved(PRECISIONS[run.settings.save.precision])
+        saved = run.trained.as_saved(PRECISIONS[run.settings.save.precision])
     # The base model alone before the first step, when the LoRA changes nothing yet.
-    applied = network.attached() if step else contextlib.nullcontext()
-    with run.stopwatch.phase("sampling"), run.network.detached(), applied:
+    applied = saved.attached() if step else contextlib.nullcontext()
+    with run.stopwatch.phase("sampling"), run.trained.detached(), applied:
         _draw(run, step, epoch)
 
 
@@ -197,7 +198,8 @@ def _draw(run: Run, step: int, epoch: int | None) -> None:
 
 
 def sample_info(run: Run, image: GeneratedImage) -> Infotext:
-    """What web UIs read from the PNG; the LoRA is named as one would write it there."""
+    """What web UIs read from the PNG; what is trained is named as one would write it there."""
     model = run.settings.model
-    request = replace(image.request, prompt=f"{image.request.prompt} <lora:{run.folder.name}:1>")
+    prompt = kind_of(run.settings).prompt(image.request.prompt, run.folder.name)
+    request = replace(image.request, prompt=prompt)
     return describe(request, ModelReference(model.path, clip_skip=model.clip_skip))

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.models.diffusion_model import DiffusionModel
 from lorasmith.models.load import Loading
 from lorasmith.sampling.request import ImageRequest
@@ -14,7 +13,8 @@ from lorasmith.tensors.device import Precision
 from lorasmith.training.batches import Batches
 from lorasmith.training.early_stopping import EarlyStopping
 from lorasmith.training.ema import Ema
-from lorasmith.training.kinds.adapter import build_network
+from lorasmith.training.kinds.table import kind_of
+from lorasmith.training.kinds.trained import Trained
 from lorasmith.training.lr_finder import RateFinder
 from lorasmith.training.lr_schedules import learning_rate
 from lorasmith.training.lr_search import RateSearch, size_for
@@ -43,7 +43,7 @@ class Run(RunContext):
 
     model: DiffusionModel
     precision: Precision
-    network: AdapterNetwork
+    trained: Trained
     batches: Batches
     trainer: TrainStep
     samples: list[ImageRequest]
@@ -61,7 +61,7 @@ class Run(RunContext):
 
 
 def build_run(context: RunContext) -> Run:
-    """Load the model, fill the caches, make the adapter and everything that trains it.
+    """Load the model, fill the caches, make what is trained and everything that trains it.
 
     The UNet comes last: while images are encoded, its memory is the VAE's to use.
     """
@@ -113,16 +113,16 @@ def build_run(context: RunContext) -> Run:
         accumulation=settings.train.accumulation,
         preservation=preservation,
     )
-    network = build_network(settings, model, context.observer)
-    network.attach()
+    trained = kind_of(settings).build(settings, model, context.observer)
+    trained.attach()
     search = None
     if settings.optimizer.seeks_lr:
         with stopwatch.phase("looking for a learning rate"):
-            search = _search_rate(context, model, network, batches, precision)
+            search = _search_rate(context, model, trained, batches, precision)
         found = settings.optimizer.times(search.factor)
         settings = settings.model_copy(update={"optimizer": found})
         context = replace(context, run_plan=replace(run_plan, settings=settings))
-    trainer = _trainer(context, model, network, precision)
+    trainer = _trainer(context, model, trained, precision)
     if settings.performance.compile:
         sizes = {bucket.size for bucket in run_plan.dataset.buckets}
         model.compile(
@@ -133,7 +133,7 @@ def build_run(context: RunContext) -> Run:
         **vars(context),
         model=model,
         precision=precision,
-        network=network,
+        trained=trained,
         batches=batches,
         trainer=trainer,
         samples=sample_requests(settings, run_plan.dataset, run_plan.architecture),
@@ -141,7 +141,7 @@ def build_run(context: RunContext) -> Run:
             settings.validation, trainer, run_plan.validation_set, validation_sources
         ),
         early_stopping=(
-            EarlyStopping(context, model, network, trainer.objective.schedule)
+            EarlyStopping(context, model, trained, trainer.objective.schedule)
             if settings.train.stop == "best"
             else None
         ),
@@ -152,12 +152,12 @@ def build_run(context: RunContext) -> Run:
 def _search_rate(
     context: RunContext,
     model: DiffusionModel,
-    network: AdapterNetwork,
+    trained: Trained,
     batches: Batches,
     precision: Precision,
 ) -> RateSearch:
     """With a trainer of its own, so that nothing of it is left but the answer."""
-    trainer, optimizer = _trainer(context, model, network, precision), context.settings.optimizer
+    trainer, optimizer = _trainer(context, model, trained, precision), context.settings.optimizer
     size = size_for(context.settings, context.steps, context.processes.count)
     assert size is not None, "the preflight has looked"
     return RateFinder(
@@ -172,7 +172,7 @@ def _search_rate(
 
 
 def _trainer(
-    context: RunContext, model: DiffusionModel, network: AdapterNetwork, precision: Precision
+    context: RunContext, model: DiffusionModel, trained: Trained, precision: Precision
 ) -> TrainStep:
     settings = context.settings
     optimizer, lrs = settings.optimizer, settings.optimizer.lrs
@@ -180,20 +180,19 @@ def _trainer(
         optimizer.name,
         [
             (group.name, group.parameters, lrs[group.part] * group.rate)
-            for group in network.parameter_groups()
+            for group in trained.parameter_groups()
         ],
         precision.dtype,
     )
     return TrainStep(
         model,
-        network,
+        trained,
         groups,
         build_optimizer(optimizer.name, groups, optimizer.args),
         learning_rate(settings, context.steps),
         build_objective(settings, model),
         context.processes,
         max_grad_norm=optimizer.max_grad_norm,
-        norm_limit=settings.adapter.scale_weight_norms,
         scaler=(
             torch.amp.GradScaler(model.device.type) if precision.dtype == torch.float16 else None
         ),

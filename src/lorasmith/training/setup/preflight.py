@@ -11,7 +11,6 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar
 
-from lorasmith.adapters.file import load_lora
 from lorasmith.config.checks import table as checks
 from lorasmith.config.checks.loss import warnings_with as loss_warnings
 from lorasmith.config.sample_prompts import RANDOM_SEED
@@ -42,6 +41,7 @@ from lorasmith.models.reference import ModelReference
 from lorasmith.models.tokenizer import count_tokens
 from lorasmith.prompts.parse import parse_prompt
 from lorasmith.sampling.request import check_values
+from lorasmith.training.kinds.table import kind_of
 from lorasmith.training.lr_schedules import warmup_oddities
 from lorasmith.training.lr_search import search_oddities, size_for
 from lorasmith.training.preservation import (
@@ -257,7 +257,7 @@ def preflight(
     if checkpoint is not None:
         architecture = checkpoint.architecture
         groups = collect_problems(problems, lambda: sample_groups(settings, architecture))
-        collect_problems(problems, lambda: check_layers(settings, checkpoint))
+        collect_problems(problems, lambda: kind_of(settings).check_model(settings, checkpoint))
         skip = settings.model.clip_skip
         collect_problems(problems, lambda: check_clip_skip(architecture, skip, "model.clip_skip"))
         for prompt in settings.sample.prompts:
@@ -358,9 +358,7 @@ def check_parts(settings: TrainSettings, problems: list[Problem]) -> None:
     # The folder itself is made by the run.
     output = nearest_existing(settings.save.output)
     collect_problems(problems, lambda: check_writable(output))
-    start = settings.adapter.init_from
-    if start is not None:
-        collect_problems(problems, lambda: load_lora(start))
+    collect_problems(problems, lambda: kind_of(settings).check_files(settings))
     for number, prompt in enumerate(settings.sample.prompts):
         request = sample_request(settings.sample, prompt, number)
         for text in (request.prompt, request.negative):
@@ -374,14 +372,6 @@ def check_parts(settings: TrainSettings, problems: list[Problem]) -> None:
             for problem in check_values(request)
             if not (problem.where == "seed" and request.seed == RANDOM_SEED)
         ]
-
-
-def check_layers(settings: TrainSettings, checkpoint: OpenedCheckpoint) -> None:
-    """Raises UserError where the settings name layers or blocks that the model does not have."""
-    if settings.adapter.names_layers:
-        from lorasmith.training.kinds.adapter import planned_network
-
-        planned_network(settings, checkpoint)
 
 
 def model_reference(settings: TrainSettings) -> ModelReference:

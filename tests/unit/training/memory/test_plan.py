@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from tests.tiny_models import tiny_architecture, tiny_model
 from torch import nn
 
+from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.config.load import load_settings
 from lorasmith.config.schema import TrainSettings, replace_settings
 from lorasmith.demo.character import write_training_set
@@ -156,8 +157,10 @@ def test_masks_are_counted() -> None:
 
     without, dropping = run("0"), run("0.1")
     more = dropping.step().activations - without.step().activations
-    rows = dropping.network._masking._rows[(PIXELS // 8, PIXELS // 8)]
-    gates = [adapter.gates for adapter in dropping.network.adapters.values()]
+    network = dropping.trained
+    assert isinstance(network, AdapterNetwork)
+    rows = network._masking._rows[(PIXELS // 8, PIXELS // 8)]
+    gates = [adapter.gates for adapter in network.adapters.values()]
     masks = 2 * 4 * sum(n * g for n, g in zip(rows, gates, strict=True))
     assert 0 < masks < more < 1.3 * masks
 

@@ -44,7 +44,7 @@ def batch_of(model: DiffusionModel, mean: Tensor | None = None) -> MicroBatch:
 
 
 def inspect(model: DiffusionModel, network: AdapterNetwork, batch: MicroBatch) -> NanSite | None:
-    inspector = NanFinder(network)
+    inspector = NanFinder(model, network)
     with inspector.watching():
         for given in inspector.feed([batch]):
             timesteps = torch.tensor([10, 20, 30])

@@ -14,7 +14,8 @@ from lorasmith.config.adapter_types import ADAPTERS
 from lorasmith.config.sections.adapter import AdapterSettings
 from lorasmith.formats.adapter_roots import AdapterRoot
 from lorasmith.training.kinds.adapter import adapter_options
-from lorasmith.training.runs.metadata import NetworkFacts, network_facts
+from lorasmith.training.kinds.kind import NetworkFacts
+from lorasmith.training.kinds.network_metadata import network_facts
 
 
 @pytest.fixture(scope="module")

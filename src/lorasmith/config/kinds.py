@@ -1,0 +1,42 @@
+"""What a run can train, as far as settings must know it: a row for each value of ``train.kind``.
+
+What makes it is in :mod:`lorasmith.training.kinds.table`, which says how a kind is added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lorasmith.config.schema import TrainSettings
+
+
+@dataclass(frozen=True, slots=True)
+class KindFacts:
+    """
+    Args:
+        title: what a run of this kind makes, in a sentence: "a LoRA".
+        sections: those of the settings that have an effect for some kinds alone, this among them.
+        trains: for each part that can have a learning rate in such a run, whether it is trained.
+    """
+
+    title: str
+    sections: tuple[str, ...]
+    trains: Callable[[TrainSettings], Mapping[str, bool]]
+
+
+def _adapter_parts(settings: TrainSettings) -> dict[str, bool]:
+    adapter = settings.adapter
+    return {"unet": adapter.unet, "text_encoder": adapter.text_encoder}
+
+
+KINDS: Mapping[str, KindFacts] = {
+    "lora": KindFacts("a LoRA", ("adapter",), _adapter_parts),
+}
+
+
+def kind_facts(settings: TrainSettings) -> KindFacts:
+    """Those of the kind that the settings choose."""
+    return KINDS[settings.train.kind]

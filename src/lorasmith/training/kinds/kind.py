@@ -1,0 +1,100 @@
+"""What a run asks of its kind: from settings to what is trained, and what is said of it.
+
+The loop, the step and what is saved, measured and drawn know only the :class:`.Trained` that a kind
+builds; what goes by settings alone is here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from lorasmith.config.schema import TrainSettings
+from lorasmith.core.events import Observer, ignore
+from lorasmith.training.kinds.trained import Trained
+
+if TYPE_CHECKING:
+    from lorasmith.models.diffusion_model import DiffusionModel
+    from lorasmith.models.open import OpenedCheckpoint
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkFacts:
+    """What sd-scripts' metadata say of a network.
+
+    Args:
+        module: ``ss_network_module``.
+        dim, alpha: of most layers that are not convolutions.
+        args: ``ss_network_args``.
+    """
+
+    module: str
+    dim: int
+    alpha: float
+    args: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryChange:
+    """A change of settings that takes less memory, and the settings that it can be made to."""
+
+    path: str
+    value: Any
+    applies: Callable[[TrainSettings], bool]
+
+
+class Kind(Protocol):
+    """One value of ``train.kind``. Nothing of it is kept: all methods are functions of settings."""
+
+    size_name: str
+    """What :meth:`size` gives, as the heading of a column."""
+
+    def check_files(self, settings: TrainSettings) -> None:
+        """
+        Raises:
+            UserError: files that the settings name to begin with cannot be read.
+        """
+
+    def check_model(self, settings: TrainSettings, checkpoint: OpenedCheckpoint) -> None:
+        """
+        Raises:
+            UserError: the settings name what this model does not have; by its headers alone.
+        """
+
+    def trains_text(self, settings: TrainSettings) -> bool:
+        """Whether captions mean something else after each step: then none can be encoded before."""
+
+    def build(
+        self, settings: TrainSettings, model: DiffusionModel, observe: Observer = ignore
+    ) -> Trained:
+        """What a new run trains, not attached; on the meta device for a model that is there.
+
+        Raises:
+            UserError: it does not fit the model, or nothing is left to train.
+        """
+
+    def planned(self, settings: TrainSettings, checkpoint: OpenedCheckpoint) -> Trained:
+        """The same by the model's headers, on the meta device: shapes without memory.
+
+        Raises:
+            UserError: as :meth:`build`.
+        """
+
+    def plan_key(self, settings: TrainSettings) -> Hashable | None:
+        """What :meth:`planned` depends on besides the model; ``None`` where files are among it."""
+
+    def size(self, settings: TrainSettings) -> str:
+        """How large it is, as a plan has it: "alpha / rank"."""
+
+    def memory_changes(self) -> tuple[MemoryChange, ...]:
+        """What can be trained less of, where memory does not suffice on a GPU."""
+
+    def network_facts(self, settings: TrainSettings, trained: Trained) -> NetworkFacts:
+        """For the file's metadata."""
+
+    def describe(self, settings: TrainSettings, trained: Trained) -> str:
+        """What it is, for people: "lora, rank 16, alpha 16"."""
+
+    def prompt(self, prompt: str, name: str) -> str:
+        """A prompt as one writes it in a web UI to draw with the file of that name."""
