@@ -36,6 +36,21 @@ def test_images_in_numbered_folders_count(client: TestClient, workspace: Path) -
     assert client.get("/api/projects").json()[0]["images"] == 1
 
 
+def test_a_project_has_as_many_images_as_its_dataset_page_shows(
+    client: TestClient, workspace: Path
+) -> None:
+    dataset = workspace / "zorp" / "dataset"
+    for name in ("0-masklabel.png", "1_mask.png", "masks/2.png", "set/10_zorp/a.png", "good/b.png"):
+        (dataset / name).parent.mkdir(parents=True, exist_ok=True)
+        (dataset / name).write_bytes(png())
+    # In colours and with a caption of its own it is a picture, whatever it is called.
+    Image.new("RGB", (8, 8), "red").save(dataset / "0_alpha.png")
+    (dataset / "0_alpha.txt").write_text("zorp, alpha", "utf-8")
+    shown = client.get("/api/dataset/images", params={"path": str(dataset)}).json()
+    (project,) = client.get("/api/projects").json()
+    assert project["images"] == len(shown["names"]) == 6
+
+
 def test_the_chooser_walks_through_folders(client: TestClient, workspace: Path) -> None:
     top = client.get("/api/folders").json()
     assert (top["path"], top["parent"]) == (str(workspace), None)

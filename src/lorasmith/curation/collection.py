@@ -306,7 +306,7 @@ def _walk(folder: Path, problems: list[Problem]) -> Iterator[tuple[Path, list[st
             continue
         special = _special_files(place)
         names[:] = [name for name in names if name not in special]
-        inner[:] = sorted((name for name in inner if _is_dataset_folder(name)), key=natural_key)
+        inner[:] = sorted((name for name in inner if is_dataset_folder(name)), key=natural_key)
         odd = [name for name in (*inner, *names) if not is_utf8(name)]
         for name in odd:
             problems.append(not_utf8(Path(place, name)))
@@ -324,7 +324,8 @@ def _special_files(folder: str) -> set[str]:
     return set()
 
 
-def _is_dataset_folder(name: str) -> bool:
+def is_dataset_folder(name: str) -> bool:
+    """Whether a folder of this name within a dataset holds images of it."""
     folded = name.casefold()
     return not (
         name.startswith(".")

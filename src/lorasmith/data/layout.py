@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
+from hashlib import blake2b
 from pathlib import Path
 
 from lorasmith.config.sections.augment import AugmentSettings
@@ -47,6 +48,13 @@ def user_cache_folder() -> Path:
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches"
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+
+
+def user_cache_of(folder: Path) -> Path:
+    """Where what belongs to a folder is kept for this user, if nothing can be written in it."""
+    path = Path(folder).resolve()
+    digest = blake2b(os.fsencode(path), digest_size=4).hexdigest()
+    return user_cache_folder() / "lorasmith" / f"{path.name}-{digest}"
 
 
 _SHOWN = 3

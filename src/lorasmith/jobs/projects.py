@@ -19,8 +19,12 @@ from pathlib import Path
 from lorasmith.core.errors import UserError
 from lorasmith.core.file_names import name_problem
 from lorasmith.core.files import check_writable
+from lorasmith.curation.collection import is_dataset_folder
+from lorasmith.data.companions import find_companions, may_be_companion
 from lorasmith.data.images import SUFFIXES
 from lorasmith.data.layout import natural_key
+from lorasmith.data.scan import CAPTION_SUFFIXES
+from lorasmith.formats.run_paths import RUN_FILES
 from lorasmith.jobs.demo import PICTURE
 from lorasmith.jobs.runs.reader import cover_of, find_runs
 from lorasmith.training.runs.folder import RunFolder
@@ -34,7 +38,8 @@ IMG = "img"
 class Project:
     """
     Args:
-        images: image files of its dataset, and of the folders right in that.
+        images: how many its dataset has, without masks and what else belongs to another image;
+            of one that is the project itself, with those of ``N_name`` folders right in it.
         runs: folders of runs, the newest first.
         loras: LoRA files in ``loras``.
         cover: an image to know it by: the newest sample of a run, else the first of its dataset.
@@ -68,7 +73,9 @@ def read_project(path: Path) -> Project:
     """
     if not path.is_dir():
         raise UserError.of(path, "is no folder", "choose one that is there")
-    groups = list(_images(dataset_of(path)))
+    dataset = dataset_of(path)
+    # Below a folder that is anybody's home there may be everything; below this one are images.
+    groups = list(_images(dataset) if dataset == path else _images_below(dataset))
     first = min(groups[0], key=_order) if groups else None
     runs = sorted(find_runs(path / RUNS), key=_time, reverse=True)
     loras = sorted(_files(path / LORAS, {".safetensors"}), key=_order)
@@ -120,14 +127,36 @@ def _is_project(path: Path) -> bool:
 def _images(folder: Path) -> Iterator[list[str]]:
     """Those right in it, then those of each folder right in it, in no order; without empty groups.
     Not below: a folder may be anybody's home."""
-    if right := _files(folder, SUFFIXES):
+    if right := _images_right_in(folder):
         yield right
     for inner in _folders(folder, links=True):
         if is_numbered(inner.name):
-            if some := _files(inner, SUFFIXES):
+            if some := _images_right_in(inner):
                 yield some
         elif inner.name == IMG:
             yield from _images(inner)
+
+
+def _images_below(folder: Path) -> Iterator[list[str]]:
+    """Those of a folder and of all in it that are of the dataset, one by one."""
+    waiting = [folder]
+    while waiting:
+        place = waiting.pop(0)
+        if place != folder and all((place / name).is_file() for name in RUN_FILES):
+            continue  # What a run drew.
+        if right := _images_right_in(place):
+            yield right
+        waiting += [inner for inner in _folders(place) if is_dataset_folder(inner.name)]
+
+
+def _images_right_in(folder: Path) -> list[str]:
+    files = _files(folder, SUFFIXES)
+    if not any(may_be_companion(os.path.basename(file)) for file in files):
+        return files
+    captions = {os.path.splitext(file)[0] for file in _files(folder, CAPTION_SUFFIXES)}
+    captioned = {Path(file) for file in files if os.path.splitext(file)[0] in captions}
+    companions = {str(one.path) for one in find_companions(list(map(Path, files)), captioned)}
+    return [file for file in files if file not in companions]
 
 
 def is_numbered(name: str) -> bool:

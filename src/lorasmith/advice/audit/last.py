@@ -1,12 +1,12 @@
 """What the last audit of a dataset found, kept in its ``.lorasmith/last_audit.json``: pages show it
-without looking at the pictures again."""
+without looking at the pictures again. Of a folder that can only be read it is kept for the user."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from lorasmith.advice.audit.finding import SEVERITIES
 from lorasmith.core.errors import UserError
 from lorasmith.core.files import parse_json, write_json
 from lorasmith.curation.changes.trash import STORE
+from lorasmith.data.layout import user_cache_of
 
 if TYPE_CHECKING:
     from lorasmith.advice.audit.audit import Audit
@@ -46,7 +47,7 @@ class LastAudit:
 
 
 def keep_audit(audit: Audit, question: Mapping[str, Any]) -> None:
-    """Keep an audit of one folder; where nothing can be written, it is not kept.
+    """Keep an audit of one folder; where nothing can be written at all, it is not kept.
 
     Args:
         question: JSON-ready; what the audit was asked besides.
@@ -57,15 +58,26 @@ def keep_audit(audit: Audit, question: Mapping[str, Any]) -> None:
     value |= audit.to_json() | {"folder": os.path.abspath(audit.folders[0])}
     for finding in (*value["findings"], *value["ignored"]):
         finding["images"] = [os.path.abspath(path) for path in finding["images"]]
-    place = audit.roots[0] / STORE / NAME
-    with contextlib.suppress(UserError):
-        write_json(place, value)
+    for place in _places(audit.roots[0]):
+        with contextlib.suppress(UserError):
+            write_json(place, value)
+            return
 
 
 def last_audit(root: Path) -> LastAudit | None:
-    """What was kept in a dataset; ``None`` where nothing was, or it cannot be read."""
+    """The newest that was kept of a dataset; ``None`` where none was, or it cannot be read."""
+    kept = [audit for place in _places(root) if (audit := _read(place)) is not None]
+    return max(kept, key=lambda audit: audit.time, default=None)
+
+
+def _places(root: Path) -> Iterator[Path]:
+    yield root / STORE / NAME
+    yield user_cache_of(root) / NAME
+
+
+def _read(place: Path) -> LastAudit | None:
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        value = parse_json((root / STORE / NAME).read_bytes())
+        value = parse_json(place.read_bytes())
         if value["version"] != _VERSION:
             return None
         return LastAudit(

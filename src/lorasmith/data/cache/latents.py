@@ -30,7 +30,7 @@ from lorasmith.data.augmentation.views import View, render
 from lorasmith.data.cache.file_memo import hash_images
 from lorasmith.data.cache.tensor_store import TensorStore
 from lorasmith.data.dataset import Dataset, Item
-from lorasmith.data.layout import CACHE_FOLDER, user_cache_folder
+from lorasmith.data.layout import CACHE_FOLDER, user_cache_of
 from lorasmith.tensors import transfer as tensor_transfer
 from lorasmith.tensors.transfer import fetch, pinned, to_device
 
@@ -68,9 +68,7 @@ def cache_place(data_folder: Path) -> tuple[Path, Problem | None]:
     try:
         check_writable(beside)
     except RunError as error:
-        path = Path(data_folder).resolve()
-        digest = blake2b(str(path).encode(), digest_size=4).hexdigest()
-        folder = user_cache_folder() / "lorasmith" / f"{path.name}-{digest}"
+        folder = user_cache_of(data_folder)
         reason = "the disk is full" if is_disk_full(error) else "nothing can be written there"
         what = f"{reason}, so the cache lies in {folder} and takes space there"
         pending = "make room, or name a folder: performance.cache_dir"

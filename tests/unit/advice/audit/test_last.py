@@ -32,6 +32,23 @@ def test_an_audit_is_kept(dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch)
     assert twice["images"] == [str(folder / "a.png")]
 
 
+def test_that_of_a_folder_without_room_is_kept_for_the_user(
+    dataset: MakeDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("XDG_CACHE_HOME", "LOCALAPPDATA", "HOME"):
+        monkeypatch.setenv(name, str(tmp_path / "user"))
+    folder = dataset({"a.png": "zorp, hat, hat"})
+    (folder / ".lorasmith").write_text("nothing can be made in a file", "utf-8")
+    audit(folder)
+    kept = last_audit(folder)
+    assert kept is not None
+    assert "tag-twice" in {one["rule"] for one in kept.findings}
+    (folder / ".lorasmith").unlink()
+    audit(folder, kind="style")
+    newest = last_audit(folder)
+    assert newest is not None and newest.question["kind"] == "style"
+
+
 def test_what_is_kept_may_be_damaged(dataset: MakeDataset) -> None:
     folder = dataset({"a.png": "zorp"})
     audit(folder)
