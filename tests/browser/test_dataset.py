@@ -103,7 +103,7 @@ def test_an_edit_is_seen_before_it_is_done_and_taken_back(
     serve: Serve, page, workspace: Path, folder: Path
 ) -> None:
     open_page(serve, page, workspace, panel="Edit", where="tag:hat")
-    page.get_by_role("combobox", name="add:").fill("red wings")
+    page.get_by_role("combobox", name="Add a tag: tag").fill("red wings")
     page.get_by_role("list", name="Tags whose counts change").get_by_text("0 → 2").wait_for()
     assert page.locator("ins").all_text_contents() == ["red wings", "red wings"]
     page.get_by_text(
@@ -310,12 +310,25 @@ def test_it_is_open_to_everybody(
     assert page.evaluate("document.documentElement.scrollWidth") <= 1280
 
 
+def test_a_tag_is_replaced_by_what_stands_in_another_field(
+    serve: Serve, page, workspace: Path, folder: Path
+) -> None:
+    (folder / "0.txt").write_text("zorp, a=b, smile", encoding="utf-8")
+    open_page(serve, page, workspace, panel="Edit")
+    page.get_by_role("combobox", name="Step 1").select_option("replace")
+    page.get_by_role("combobox", name="another: this").fill("a=b")
+    page.get_by_role("combobox", name="another: by that").fill("c=d")
+    page.get_by_role("button", name="Change 1 caption").click()
+    page.get_by_text("Done: 1 file changed").wait_for()
+    assert texts(folder)[0] == "zorp, c=d, smile"
+
+
 def test_markup_in_captions_is_text(serve: Serve, page, workspace: Path, folder: Path) -> None:
     script = "<img src=x onerror=alert(1)>"
     (folder / "0.txt").write_text(script, encoding="utf-8")
     open_page(serve, page, workspace, panel="Edit")
     page.get_by_role("option", name=script).wait_for()
-    page.get_by_role("combobox", name="add:").fill(script)
+    page.get_by_role("combobox", name="Add a tag: tag").fill(script)
     page.locator("ins").first.wait_for()
     assert page.locator("img[src=x]").count() == 0
 

@@ -124,3 +124,40 @@ def test_long_curves_come_at_once_the_second_time(client: TestClient, workspace:
     assert time.perf_counter() - began < 2
     assert len(body.json()["columns"]["step"]) <= 1001
     assert json.loads(body.text)["rows"] == 10_000
+
+
+def test_a_run_is_renamed_removed_and_brought_back(client: TestClient, workspace: Path) -> None:
+    path = workspace / "cats" / "runs" / "cat"
+    renamed = client.post("/api/run/rename", json={"path": str(path), "name": "tom"}).json()["path"]
+    assert renamed == str(path.with_name("tom"))
+    kept = client.post("/api/run/remove", json={"path": renamed}).json()["kept"]
+    assert [one["name"] for one in client.get("/api/runs").json()] == ["dog"]
+    assert client.post("/api/run/restore", json={"path": kept}).json() == {"path": renamed}
+    loras = client.get("/api/run", params={"path": renamed}).json()["loras"]
+    copy = {"path": loras[0]["path"], "folder": "dogs"}
+    copied = client.post("/api/lora/copy", json=copy).json()["path"]
+    assert copied == str(workspace / "dogs" / loras[0]["name"])
+
+
+@pytest.mark.parametrize(
+    ("what", "body"),
+    [
+        ("run/rename", {"path": "cats/runs/link", "name": "tom"}),
+        ("run/rename", {"path": "cats/runs/cat", "name": "../../tom"}),
+        ("run/remove", {"path": "cats/runs/link"}),
+        ("run/remove", {"path": "../outside"}),
+        ("run/restore", {"path": "../outside/.lorasmith/trash/x"}),
+        ("run/restore", {"path": "cats/runs/cat"}),
+        ("lora/copy", {"path": "cats/runs/cat/cat-000001.safetensors", "folder": ".."}),
+        ("lora/copy", {"path": "cats/runs/cat/cat-000001.safetensors", "folder": ".lorasmith"}),
+        ("lora/copy", {"path": "cats/runs/cat/run.json", "folder": "dogs"}),
+        ("lora/copy", {"path": "cats/runs/link/outside-000001.safetensors", "folder": "dogs"}),
+    ],
+)
+def test_nothing_outside_is_renamed_removed_or_copied(
+    client: TestClient, tmp_path: Path, what: str, body: dict[str, str]
+) -> None:
+    before = sorted(path for path in tmp_path.rglob("*") if ".lorasmith" not in path.parts)
+    assert client.post(f"/api/{what}", json=body).status_code in (403, 422)
+    after = sorted(path for path in tmp_path.rglob("*") if ".lorasmith" not in path.parts)
+    assert after == before

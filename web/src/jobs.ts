@@ -70,3 +70,14 @@ export async function addJob(body: JobRequest): Promise<Job[]> {
 /** The job that trains, or trained last, in a run's folder. */
 export const jobOfRun = (run: string): Job | undefined =>
   jobs.value.filter((job) => job.run === run).sort((a, b) => b.id - a.id)[0];
+
+/** What picks a run's best snapshot, or waits to. */
+export const pickOfRun = (run: string): Job | undefined => {
+  const trains = jobs.value.filter((job) => job.run === run).map((job) => job.id);
+  return jobs.value.find(
+    (job) =>
+      job.command[0] === "pick" &&
+      ["running", "queued", "held"].includes(job.state) &&
+      (job.command[1] === run || (job.after !== null && trains.includes(job.after))),
+  );
+};

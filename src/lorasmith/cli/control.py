@@ -11,7 +11,7 @@ import click
 from lorasmith.core.errors import RunError
 from lorasmith.core.events import REQUESTS, Request
 from lorasmith.core.terminal import echo
-from lorasmith.jobs.runs.reader import ask_run
+from lorasmith.jobs.runs.asking import ask_run
 from lorasmith.training.runs.control import Status, read_status
 from lorasmith.training.runs.folder import RunFolder, existing_run_folder
 

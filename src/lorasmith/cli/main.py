@@ -68,6 +68,7 @@ GROUPS: dict[str, dict[str, Entry]] = {
             "lorasmith.cli.tensorboard", "Show the curves of runs in TensorBoard."
         ),
         "queue": Entry("lorasmith.cli.queue", "Let trainings and other work wait their turn."),
+        "runs": Entry("lorasmith.cli.runs", "List runs, give them other names, or remove them."),
         "advise": Entry("lorasmith.cli.advise", "Propose settings, each with its reason."),
         "pick": Entry("lorasmith.cli.pick", "Say which snapshot of a run to keep."),
         "diagnose": Entry("lorasmith.cli.diagnose", "Say what is wrong with a LoRA, and why."),

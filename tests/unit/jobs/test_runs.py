@@ -15,8 +15,9 @@ from tests.made_up_runs import metrics_line, safetensors, write_run
 
 from lorasmith.core.errors import RunError, UserError
 from lorasmith.core.growing_log import GrowingLog, last_record
+from lorasmith.jobs.runs.asking import ask_run
 from lorasmith.jobs.runs.logs import EventsLog, MetricsLog
-from lorasmith.jobs.runs.reader import RunReader, ask_run, find_runs
+from lorasmith.jobs.runs.reader import RunReader, find_runs
 from lorasmith.jobs.runs.settings import compare_runs
 from lorasmith.training.runs.control import read_status
 from lorasmith.training.runs.folder import RunFolder
@@ -76,6 +77,19 @@ def test_what_is_said_of_a_run(run: Path) -> None:
     (run / "pick" / "verdict.json").write_text(json.dumps(verdict))
     by_pick = [one.text for one in RunReader().run(run).says if one.by == "pick"]
     assert by_pick == ["keep epoch 2", "train longer"]
+
+
+def test_what_pick_keeps_is_marked(run: Path) -> None:
+    assert RunReader().runs(run)[0].picked == ""
+    (run / "pick").mkdir()
+    verdict = {
+        "keep": {"file": "before-000002.safetensors", "label": "epoch 2", "step": 20},
+        "snapshots": [{"step": 10, "state": "under"}, {"step": 20, "state": "well"}, {"step": []}],
+    }
+    (run / "pick" / "verdict.json").write_text(json.dumps(verdict))
+    detail = RunReader().run(run)
+    assert detail.picked == "epoch 2"
+    assert [(one.judged, one.picked) for one in detail.loras] == [("under", False), ("well", True)]
 
 
 def test_its_settings_and_files(run: Path) -> None:

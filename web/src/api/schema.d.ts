@@ -771,6 +771,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/lora/copy": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Post Lora Copy
+         * @description A LoRA file into another folder that the studio may open.
+         */
+        post: operations["post_lora_copy_api_lora_copy_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/memory": {
         parameters: {
             query?: never;
@@ -977,6 +997,66 @@ export interface paths {
         get: operations["metrics_api_run_metrics_get"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/run/remove": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Remove
+         * @description A run into the trash beside it.
+         */
+        post: operations["remove_api_run_remove_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/run/rename": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Rename
+         * @description Another name for a run and its files.
+         */
+        post: operations["rename_api_run_rename_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/run/restore": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Restore
+         * @description A run from the trash to where it was.
+         */
+        post: operations["restore_api_run_restore_post"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1395,6 +1475,11 @@ export interface components {
             path: string;
             /** Requests */
             requests: string[];
+        };
+        /** Copied */
+        Copied: {
+            /** Path */
+            path: string;
         };
         /**
          * Crops
@@ -1981,8 +2066,22 @@ export interface components {
             text: string;
         };
         /**
+         * LoraCopy
+         * @description ``folder``: where it is copied to, such as ``models/Lora`` of a web UI.
+         */
+        LoraCopy: {
+            /** Folder */
+            folder: string;
+            /** Path */
+            path: string;
+        };
+        /**
          * LoraOfRun
          * @description A LoRA file of a run; ``step`` and ``epoch`` (from 1) as far as the file says them.
+         *
+         *     Args:
+         *         judged: what pick says of it: "under", "well" or "over" for trained; "" for nothing.
+         *         picked: it is what pick says to keep.
          */
         LoraOfRun: {
             /**
@@ -1997,10 +2096,20 @@ export interface components {
              * @default false
              */
             final: boolean;
+            /**
+             * Judged
+             * @default
+             */
+            judged: string;
             /** Name */
             name: string;
             /** Path */
             path: string;
+            /**
+             * Picked
+             * @default false
+             */
+            picked: boolean;
             /** Step */
             step?: number | null;
         };
@@ -2131,6 +2240,13 @@ export interface components {
              * @constant
              */
             verb: "demo";
+        };
+        /** NewName */
+        NewName: {
+            /** Name */
+            name: string;
+            /** Path */
+            path: string;
         };
         /**
          * NewPick
@@ -2273,9 +2389,15 @@ export interface components {
         };
         /**
          * OperationRecord
-         * @description One thing that an edit can do; ``metavar`` is empty where it takes no value.
+         * @description One thing that an edit can do; ``metavar`` is empty where it takes no value, ``choices`` are
+         *     words that it may be.
          */
         OperationRecord: {
+            /**
+             * Choices
+             * @default []
+             */
+            choices: string[];
             /** Help */
             help: string;
             /** Metavar */
@@ -2320,6 +2442,14 @@ export interface components {
             version: string;
             /** Width */
             width: number;
+        };
+        /**
+         * Place
+         * @description A run's folder, or what :class:`Removed` says was kept of it.
+         */
+        Place: {
+            /** Path */
+            path: string;
         };
         /**
          * PlacementRecord
@@ -2707,6 +2837,14 @@ export interface components {
             /** What */
             what: string;
         };
+        /**
+         * Removed
+         * @description ``kept``: what brings it back, given to ``/api/run/restore``.
+         */
+        Removed: {
+            /** Kept */
+            kept: string;
+        };
         /** Root */
         Root: {
             /** Name */
@@ -2789,6 +2927,11 @@ export interface components {
              * @default
              */
             pick_sheet: string;
+            /**
+             * Picked
+             * @default
+             */
+            picked: string;
             /**
              * Problems
              * @default []
@@ -2879,6 +3022,7 @@ export interface components {
          *         lora: the result, else the newest snapshot; "" where there is none.
          *         cover: the newest sample image of the first prompt; "" where there is none.
          *         seconds_left: of a running one's steps.
+         *         picked: what ``lorasmith pick`` says to keep, as "epoch 48"; "" where it was not asked.
          */
         RunSummary: {
             /**
@@ -2902,6 +3046,11 @@ export interface components {
             name: string;
             /** Path */
             path: string;
+            /**
+             * Picked
+             * @default
+             */
+            picked: string;
             /** Seconds Left */
             seconds_left?: number | null;
             /** Started */
@@ -4621,6 +4770,39 @@ export interface operations {
             };
         };
     };
+    post_lora_copy_api_lora_copy_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["LoraCopy"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Copied"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
     get_memory_api_memory_get: {
         parameters: {
             query?: never;
@@ -4986,6 +5168,105 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["RunMetrics"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    remove_api_run_remove_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Place"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Removed"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    rename_api_run_rename_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewName"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Place"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    restore_api_run_restore_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Place"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Place"];
                 };
             };
             /** @description what is wrong, by the library */

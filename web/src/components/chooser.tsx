@@ -16,13 +16,15 @@ interface Props {
   /** What may be chosen: a folder, or files of these kinds. */
   kinds: readonly Kind[];
   start?: string | undefined;
-  onChoose: (path: string) => void;
+  /** What the button says. */
+  choose?: string;
+  onChoose: (path: string) => unknown;
   onClose: () => void;
 }
 
 const ICONS: Partial<Record<Kind, IconName>> = { folder: "folder", image: "image" };
 
-export function Chooser({ title, kinds, start, onChoose, onClose }: Props) {
+export function Chooser({ title, kinds, start, choose = "Open this folder", onChoose, onClose }: Props) {
   const roots = session.value?.roots ?? [];
   const [folder, setFolder] = useState(start ?? roots[0]?.path ?? ".");
   const found = useFetched((signal) => get("/api/folders", { query: { path: folder }, signal }), [folder]);
@@ -40,7 +42,7 @@ export function Chooser({ title, kinds, start, onChoose, onClose }: Props) {
           <Button onClick={onClose}>Cancel</Button>
           {forFolder && (
             <Button kind="primary" disabled={!found.data} onClick={() => onChoose(here)}>
-              Open this folder
+              {choose}
             </Button>
           )}
         </>
@@ -67,7 +69,16 @@ export function Chooser({ title, kinds, start, onChoose, onClose }: Props) {
             {here}
           </span>
         </div>
-        {found.error !== undefined && <Failed error={found.error} />}
+        {found.error !== undefined && (
+          <>
+            <Failed error={found.error} />
+            {start === folder && roots[0] && (
+              <div class="row">
+                <Button onClick={() => setFolder(roots[0]!.path)}>To {roots[0].name}</Button>
+              </div>
+            )}
+          </>
+        )}
         <ul class="chooser-list" aria-label={`In ${here}`}>
           {shown.map((entry) => (
             <li key={entry.path}>

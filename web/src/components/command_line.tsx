@@ -1,17 +1,22 @@
 import { Button } from "./button";
 import { say } from "./notices";
 
+/** A word as a shell takes it. */
+export const shellWord = (word: string): string =>
+  /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
+
+export async function copyText(text: string): Promise<void> {
+  try {
+    await navigator.clipboard.writeText(text);
+    say("Copied.");
+  } catch {
+    // Only pages of this computer, or with encryption, may.
+    say("The browser does not let this page copy; mark the text and copy it.");
+  }
+}
+
 /** What does the same in a terminal. */
 export function CommandLine({ line }: { line: string }) {
-  async function copy() {
-    try {
-      await navigator.clipboard.writeText(line);
-      say("Copied.");
-    } catch {
-      // Only pages of this computer, or with encryption, may.
-      say("The browser does not let this page copy; mark the line and copy it.");
-    }
-  }
   return (
     <div class="command">
       <code>
@@ -22,7 +27,7 @@ export function CommandLine({ line }: { line: string }) {
           </>
         ))}
       </code>
-      <Button kind="quiet" icon="copy" label="Copy the command" onClick={copy} />
+      <Button kind="quiet" icon="copy" label="Copy the command" onClick={() => copyText(line)} />
     </div>
   );
 }

@@ -14,6 +14,7 @@ const PATHS = {
   lock: "M4 7h8v6H4zM6 7V5a2 2 0 0 1 4 0v2",
   moon: "M12.5 9.5A5 5 0 0 1 6.5 3.5a5 5 0 1 0 6 6z",
   pause: "M5.5 3.5v9M10.5 3.5v9",
+  pen: "M3 13l.5-3L11 2.5 13.5 5 6 12.5z",
   play: "M5 3l8 5-8 5z",
   queue: "M3 4h10M3 8h10M3 12h6",
   redo: "M11 3l3 3-3 3M14 6H7a4 4 0 0 0 0 8h2",

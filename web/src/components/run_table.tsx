@@ -1,8 +1,11 @@
 import type { Schemas } from "../api/client";
 import { figure, when } from "../format";
+import { useState } from "preact/hooks";
 import { to } from "../router";
+import { Button } from "./button";
 import { Icon } from "./icons";
 import { Picture } from "./picture";
+import { isAtWork, removeRun, RenameRun } from "./run_changes";
 
 type Run = Schemas["RunSummary"];
 
@@ -15,8 +18,10 @@ export const RUN_TONES: Record<string, string> = {
 };
 
 export function RunTable({ runs, project }: { runs: readonly Run[]; project?: string | null | undefined }) {
+  const [renamed, setRenamed] = useState<Run | null>(null);
   return (
     <div class="scrolls">
+      {renamed && <RenameRun run={renamed} onClose={() => setRenamed(null)} />}
       <table class="runs">
         <thead>
           <tr>
@@ -31,8 +36,15 @@ export function RunTable({ runs, project }: { runs: readonly Run[]; project?: st
             <th scope="col" class="right">
               Loss
             </th>
-            <th scope="col">Base model</th>
-            <th scope="col">Begun</th>
+            <th scope="col" class="wide-only">
+              Base model
+            </th>
+            <th scope="col" class="wide-only">
+              Begun
+            </th>
+            <th scope="col" class="wide-only">
+              <span class="unseen">Rename, remove</span>
+            </th>
           </tr>
         </thead>
         <tbody>
@@ -41,6 +53,7 @@ export function RunTable({ runs, project }: { runs: readonly Run[]; project?: st
               <td class="cover">{run.cover ? <Picture path={run.cover} size={96} alt="" /> : <Icon name="image" />}</td>
               <td>
                 <a href={to("/run", { path: run.path, project })}>{run.name}</a>
+                {run.picked && <div class="soft small">keep {run.picked}</div>}
               </td>
               <td>
                 <span class={`tag ${RUN_TONES[run.state] ?? ""}`}>{run.state}</span>
@@ -50,10 +63,23 @@ export function RunTable({ runs, project }: { runs: readonly Run[]; project?: st
                 {run.steps != null && ` / ${run.steps}`}
               </td>
               <td class="right number">{figure(run.loss)}</td>
-              <td class="cut model" title={run.model}>
+              <td class="cut model wide-only" title={run.model}>
                 {run.model}
               </td>
-              <td class="number">{run.started != null ? when(run.started) : ""}</td>
+              <td class="number wide-only">{run.started != null ? when(run.started) : ""}</td>
+              <td class="wide-only">
+                {!isAtWork(run.state) && (
+                  <div class="row">
+                    <Button kind="quiet" icon="pen" label={`Rename ${run.name}…`} onClick={() => setRenamed(run)} />
+                    <Button
+                      kind="quiet"
+                      icon="trash"
+                      label={`Put ${run.name} into the trash`}
+                      onClick={() => removeRun(run, () => {})}
+                    />
+                  </div>
+                )}
+              </td>
             </tr>
           ))}
         </tbody>

@@ -23,7 +23,13 @@ function rowName(sample: Sample): string {
   return sample.step === null ? "no step known" : `step ${sample.step}`;
 }
 
-export function SampleGrid({ samples }: { samples: readonly Sample[] }) {
+interface Props {
+  samples: readonly Sample[];
+  /** After which step the snapshot is that pick says to keep. */
+  kept?: number | null | undefined;
+}
+
+export function SampleGrid({ samples, kept }: Props) {
   const rows = useMemo(() => {
     const found = new Map<number, Row>();
     for (const sample of samples) {
@@ -106,6 +112,11 @@ export function SampleGrid({ samples }: { samples: readonly Sample[] }) {
                 <th scope="row" class="number">
                   {row.name}
                   {row.step > 0 && row.name.startsWith("epoch") && <span class="soft small"> step {row.step}</span>}
+                  {row.step === kept && (
+                    <span class="tag running" title="What pick says to keep">
+                      keep
+                    </span>
+                  )}
                 </th>
                 {prompts.map(([index, prompt], across) => {
                   const sample = row.cells.get(index);

@@ -4,25 +4,19 @@ import { get, type Schemas } from "../api/client";
 import { useFetched } from "../api/fetched";
 import { Button } from "../components/button";
 import { ChangesPreview, countsText } from "../components/changes_preview";
-import { Combobox } from "../components/combobox";
 import { CommandLine } from "../components/command_line";
 import { say } from "../components/notices";
 import { Failed } from "../components/problems";
 import { quantity } from "../format";
 import { remembered } from "../session";
+import { type Step, StepFields, stepOf, textsOf } from "./dataset_edit_step";
 import type { Changes, DatasetStore } from "./dataset_store";
 
 type Row = Schemas["ChangeRow"];
 type Of = "selection" | "shown";
 
-interface Step {
-  name: string;
-  value: string;
-}
-
-const FIRST: Step[] = [{ name: "add", value: "" }];
+const FIRST: Step[] = [stepOf("add")];
 const WAIT = 250;
-const TAKES_TAGS = new Set(["add", "remove", "trigger"]);
 
 /** Which pictures a change is of: those chosen, else those shown. */
 export function useTarget(store: DatasetStore) {
@@ -97,14 +91,13 @@ export function EditPanel({ store }: { store: DatasetStore }) {
   const operations = useFetched((signal) => get("/api/dataset/operations", { signal }), []);
   const target = useTarget(store);
   const kinds = new Map(operations.data?.map((one) => [one.name, one]));
-  const takesValue = (name: string) => Boolean(kinds.get(name)?.metavar);
-  const ready = steps.filter((step) => step.name && (step.value.trim() || !takesValue(step.name)));
+  const texts = steps.flatMap((step) => textsOf(step, kinds.get(step.name)));
   const body = {
-    operations: ready.map((step) => (takesValue(step.name) ? `${step.name}=${step.value}` : step.name)),
+    operations: texts,
     create,
     ...target.question,
   };
-  const preview = usePreview(store, ready.length && operations.data ? body : null, (part, signal) =>
+  const preview = usePreview(store, texts.length ? body : null, (part, signal) =>
     store.edit({ ...body, ...part }, signal),
   );
 
@@ -122,50 +115,21 @@ export function EditPanel({ store }: { store: DatasetStore }) {
     <div class="panel-body">
       {target.choice}
       <ol class="steps" aria-label="What is done, in this order">
-        {steps.map((step, at) => {
-          const kind = kinds.get(step.name);
-          return (
-            <li key={at}>
-              <div class="row">
-                <select
-                  class="input"
-                  aria-label={`Step ${at + 1}`}
-                  value={step.name}
-                  onChange={(event) => change(at, { name: event.currentTarget.value })}
-                >
-                  {(operations.data ?? [{ name: "add", metavar: "TAG", help: "Add a tag" }]).map((one) => (
-                    <option key={one.name} value={one.name}>
-                      {one.help.split(/[,;:]/)[0]}
-                    </option>
-                  ))}
-                </select>
-                {(!kind || kind.metavar) && (
-                  <Combobox
-                    value={step.value}
-                    label={`${step.name}: ${kind?.metavar ?? ""}`}
-                    placeholder={kind?.metavar ?? ""}
-                    complete={async (text, _, signal) =>
-                      TAKES_TAGS.has(step.name) ? completeTag(store, text, signal) : []
-                    }
-                    onInput={(value) => change(at, { value })}
-                  />
-                )}
-                {steps.length > 1 && (
-                  <Button
-                    kind="quiet"
-                    icon="close"
-                    label={`Without step ${at + 1}`}
-                    onClick={() => setSteps(steps.filter((_, number) => number !== at))}
-                  />
-                )}
-              </div>
-              {kind && <p class="soft small">{kind.help}</p>}
-            </li>
-          );
-        })}
+        {steps.map((step, at) => (
+          <li key={at}>
+            <StepFields
+              step={step}
+              number={at + 1}
+              operations={operations.data ?? []}
+              complete={(text, signal) => completeTag(store, text, signal)}
+              onChange={(values) => change(at, values)}
+              onRemove={steps.length > 1 ? () => setSteps(steps.filter((_, number) => number !== at)) : undefined}
+            />
+          </li>
+        ))}
       </ol>
       <div class="row wrap">
-        <Button icon="add" onClick={() => setSteps([...steps, { name: "dedupe", value: "" }])}>
+        <Button icon="add" onClick={() => setSteps([...steps, stepOf("dedupe")])}>
           Another step
         </Button>
         <label class="row">

@@ -6,14 +6,15 @@ import { Button } from "../components/button";
 import type { Curve } from "../components/curves";
 import { say } from "../components/notices";
 import { Failed, Problems } from "../components/problems";
+import { isAtWork, removeRun, RenameRun } from "../components/run_changes";
 import { RUN_TONES, RunTable } from "../components/run_table";
 import { SampleGrid } from "../components/sample_grid";
 import { Tabs } from "../components/tabs";
 import { bytes, duration, figure, parentOf, quantity } from "../format";
-import { addJob, askJob, jobOfRun } from "../jobs";
+import { addJob, askJob, jobOfRun, pickOfRun } from "../jobs";
 import { useKeys } from "../keys";
 import { lazily } from "../lazily";
-import { alter, query, to } from "../router";
+import { alter, go, query, to } from "../router";
 import { RunDetails } from "./run_details";
 
 type Run = Schemas["RunDetail"];
@@ -96,7 +97,9 @@ function OneRun({ path }: { path: string }) {
                 </header>
                 <div class="body">
                   {samples.error !== undefined && <Failed error={samples.error} />}
-                  {samples.data && <SampleGrid samples={samples.data} />}
+                  {samples.data && (
+                    <SampleGrid samples={samples.data} kept={run.loras.find((lora) => lora.picked)?.step} />
+                  )}
                 </div>
               </section>
             </div>
@@ -110,7 +113,11 @@ function OneRun({ path }: { path: string }) {
 
 function Head({ run }: { run: Run }) {
   const job = jobOfRun(run.path);
-  const isRunning = run.state === "running" || run.state === "preparing";
+  const isRunning = isAtWork(run.state);
+  const [renames, setRenames] = useState(false);
+  const picking = pickOfRun(run.path);
+  const kept = run.loras.find((lora) => lora.picked);
+  const project = query.value.get("project");
   const jobRuns = job?.state === "running";
   const left = run.seconds_left;
 
@@ -133,7 +140,7 @@ function Head({ run }: { run: Run }) {
     else await addJob({ verb: "resume", run: run.path });
     say("It goes on when its turn in the queue comes.");
   }
-  useKeys([{ keys: "s", does: "Run: sample now", run: () => void (isRunning && sample()) }]);
+  useKeys(isRunning ? [{ keys: "s", does: "Run: sample now", run: () => void sample() }] : []);
   const share = run.steps ? run.step / run.steps : 0;
   const waits = !isRunning && (job?.state === "queued" || job?.state === "held");
   const state = isRunning ? run.state : job?.state === "paused" ? "paused" : waits ? "waiting" : run.state;
@@ -143,16 +150,19 @@ function Head({ run }: { run: Run }) {
       ? `It goes on as job ${job!.id}, when its turn in the queue comes.`
       : state === "paused"
         ? "Everything is saved; Go on takes it up where it stopped."
-        : "";
+        : picking
+          ? `Job ${picking.id} picks its best snapshot${picking.state === "running" ? " now" : ", when its turn in the queue comes"}.`
+          : "";
   const settled = useSettled(isRunning);
   return (
     <header class="run-head">
       <div class="row wrap">
-        <a class="soft" href={to("/run", { project: query.value.get("project") })}>
+        <a class="soft" href={to("/run", { project })}>
           Runs
         </a>
         <span class="soft">/</span>
         <h1 class="cut">{run.name}</h1>
+        {!isRunning && <Button kind="quiet" icon="pen" label="Rename the run…" onClick={() => setRenames(true)} />}
         <span class={`tag ${RUN_TONES[run.state] ?? ""}`}>{state}</span>
         <span class="number">
           step {run.step}
@@ -187,6 +197,7 @@ function Head({ run }: { run: Run }) {
               )}
               {run.loras.length > 1 && (
                 <Button
+                  disabled={picking !== undefined}
                   onClick={async () => (
                     await addJob({ verb: "pick", run: run.path }),
                     say("pick is in the queue: it tries each snapshot and says which is best.")
@@ -195,17 +206,33 @@ function Head({ run }: { run: Run }) {
                   Pick the best snapshot
                 </Button>
               )}
-              <a class="button" href={to("/train", { from: run.path, project: query.value.get("project") })}>
+              <a class="button" href={to("/train", { from: run.path, project })}>
                 Train again with other settings
               </a>
+              <Button
+                kind="quiet"
+                icon="trash"
+                label="Put the run into the trash"
+                disabled={waits || state === "paused" || picking !== undefined}
+                onClick={() => removeRun(run, () => go(to("/run", { project })))}
+              />
             </>
           )}
         </div>
       </div>
       {isRunning && <progress class="progress" max={1} value={share} aria-label="Steps done" />}
-      <p class="soft small run-words" role="status">
-        {words}
+      <p class="small run-words" role="status">
+        {words && <span class="soft">{words}</span>}
+        {!words && kept && (
+          <>
+            <span class="tag">pick</span> {run.says.find((each) => each.by === "pick")?.text.split(": ")[0]}.{" "}
+            <a href={to("/api/lora", { path: kept.path })} download={kept.name}>
+              Save {kept.name}
+            </a>
+          </>
+        )}
       </p>
+      {renames && <RenameRun run={run} onClose={() => setRenames(false)} />}
     </header>
   );
 }

@@ -3,9 +3,11 @@ import { useState } from "preact/hooks";
 import { to } from "../router";
 import { get, type Schemas } from "../api/client";
 import { useFetched } from "../api/fetched";
-import { CommandLine } from "../components/command_line";
+import { Button } from "../components/button";
+import { CommandLine, copyText } from "../components/command_line";
 import { Picture } from "../components/picture";
 import { Failed } from "../components/problems";
+import { CopyLora } from "../components/run_changes";
 import { Tabs } from "../components/tabs";
 import { baseName, breakable, bytes, parentOf, quantity, valueText } from "../format";
 
@@ -87,34 +89,51 @@ function Says({ run }: { run: Run }) {
   );
 }
 
+const JUDGED: Record<string, string> = { under: "undertrained", well: "well trained", over: "overtrained" };
+
 function Files({ run }: { run: Run }) {
+  const [copied, setCopied] = useState("");
+  const words = (lora: Run["loras"][number]) =>
+    [
+      lora.final ? "the result" : lora.epoch != null ? `epoch ${lora.epoch}` : lora.step != null && `step ${lora.step}`,
+      bytes(lora.bytes),
+      JUDGED[lora.judged],
+    ].filter(Boolean);
   return (
     <div class="column">
       {run.loras.length === 0 && <p class="soft">No LoRA is saved yet.</p>}
       <ul class="files">
         {[...run.loras].reverse().map((lora) => (
-          <li key={lora.path}>
-            <a
-              class="mono cut"
-              href={to("/api/lora", { path: lora.path })}
-              download={lora.name}
-              title={`Save ${lora.path}`}
-            >
-              {lora.name}
-            </a>
-            <span class="soft small number">
-              {lora.final
-                ? "the result"
-                : lora.epoch != null
-                  ? `epoch ${lora.epoch}`
-                  : lora.step != null
-                    ? `step ${lora.step}`
-                    : ""}{" "}
-              · {bytes(lora.bytes)}
-            </span>
+          <li key={lora.path} class="row">
+            <div class="file">
+              <a
+                class="mono cut"
+                href={to("/api/lora", { path: lora.path })}
+                download={lora.name}
+                title={`Save ${lora.path}`}
+              >
+                {lora.name}
+              </a>
+              <span class="soft small number">
+                {lora.picked && <span class="tag running">keep</span>} {words(lora).join(" · ")}
+              </span>
+            </div>
+            <Button
+              kind="quiet"
+              icon="folder"
+              label={`Copy ${lora.name} into a folder…`}
+              onClick={() => setCopied(lora.path)}
+            />
+            <Button
+              kind="quiet"
+              icon="copy"
+              label={`Copy the path of ${lora.name}`}
+              onClick={() => copyText(lora.path)}
+            />
           </li>
         ))}
       </ul>
+      {copied && <CopyLora path={copied} onClose={() => setCopied("")} />}
       <h3>Folder</h3>
       <p class="mono path">{run.path}</p>
       {run.resume && (

@@ -18,6 +18,7 @@ from lorasmith.curation.edit.caption_text import TagLine
 from lorasmith.curation.edit.spelling import bare, wildcard_pattern
 from lorasmith.curation.edit.tag_edits import (
     CASES,
+    KINDS,
     PLACES,
     PRUNED,
     SORTS,
@@ -113,13 +114,15 @@ def _check(name: str, value: str) -> None:
 
 
 class _Kind(NamedTuple):
-    """A row of the table: the option's value, what it says in ``--help``, what makes the edit."""
+    """A row of the table: the option's value, what it says in ``--help``, what makes the edit;
+    ``choices`` are the words that the value may be, or some of them."""
 
     metavar: str
     help: str
     make: Callable[[str, Reading], Edit] | None
     adds: bool = False
     names: Callable[[str], tuple[str, ...]] | None = None
+    choices: tuple[str, ...] = ()
 
 
 def _old_tag(value: str) -> tuple[str, ...]:
@@ -153,7 +156,7 @@ OPERATIONS: dict[str, _Kind] = {
     "rename-tag": _Kind("A=B", "Replace A by B in all its spellings: A_A, (A:1.2)", to.rename_tag),
     "swap": _Kind("I J", "Swap the tags at two positions", to.swap),
     "rotate": _Kind("", "Move the first tag to the end", to.rotate),
-    "sort": _Kind("ORDER", f"Sort tags: {SORTS}", to.sort),
+    "sort": _Kind("ORDER", f"Sort tags: {SORTS}", to.sort, choices=("alphabetic", "count")),
     "dedupe": _Kind("", "Remove tags that stand there before, in any spelling", to.dedupe),
     "consolidate": _Kind(
         "", "Remove what a more specific tag says: boots, where red boots are", to.consolidate
@@ -163,13 +166,16 @@ OPERATIONS: dict[str, _Kind] = {
         f"Remove the tags of lists: {', '.join(PRUNED)}, or a file; or of a kind that sources"
         " name: artist, series, character, species",
         to.prune,
+        choices=(*PRUNED, *KINDS),
     ),
-    "traits": _Kind("LIST", f"Remove what never changes: {', '.join(TRAITS)}", to.traits),
+    "traits": _Kind(
+        "LIST", f"Remove what never changes: {', '.join(TRAITS)}", to.traits, choices=TRAITS
+    ),
     "underscores": _Kind("", "Write red_hat for red hat; faces such as ^_^ stay", to.underscores),
     "spaces": _Kind("", "Write red hat for red_hat; faces such as ^_^ stay", to.spaces),
     "escape": _Kind("", "Put a backslash before brackets that are no weights", to.escape),
     "unescape": _Kind("", "Take these backslashes away", to.unescape),
-    "case": _Kind("CASE", f"Change capitals: {', '.join(CASES)}", to.case),
+    "case": _Kind("CASE", f"Change capitals: {', '.join(CASES)}", to.case, choices=(*CASES,)),
     "format": _Kind("", "Tidy up stray commas and spaces", to.normalize),
     JOIN_LINES: _Kind("", "Make one caption of a file's several lines", None),
 }

@@ -126,11 +126,13 @@ class EditQuestion(BaseModel):
 
 
 class OperationRecord(BaseModel):
-    """One thing that an edit can do; ``metavar`` is empty where it takes no value."""
+    """One thing that an edit can do; ``metavar`` is empty where it takes no value, ``choices`` are
+    words that it may be."""
 
     name: str
     metavar: str
     help: str
+    choices: list[str] = []
 
 
 class EntryRecord(BaseModel):
@@ -167,7 +169,7 @@ class ConflictError(DatasetError):
 def operations() -> list[OperationRecord]:
     """What edits can do, in the order of the command line's help."""
     return [
-        OperationRecord(name=name, metavar=kind.metavar, help=kind.help)
+        OperationRecord(name=name, metavar=kind.metavar, help=kind.help, choices=[*kind.choices])
         for name, kind in OPERATIONS.items()
     ]
 

@@ -27,6 +27,7 @@ from lorasmith.core.disk import discard, write_error
 from lorasmith.core.errors import RunError, UserError
 from lorasmith.core.files import parse_json
 from lorasmith.core.text import word_list
+from lorasmith.formats.run_paths import loras_of
 from lorasmith.jobs.queue.database import Database
 
 State = Literal["queued", "held", "running", "paused", "done", "failed", "cancelled"]
@@ -363,7 +364,23 @@ class Ledger:
             return _update(connection, number, state="queued", wish="", started=None)
 
     def set_run(self, number: int, run: str) -> Job:
-        return self._change(number, "name the run of", STATES, run=_writable(run))
+        """Say in which folder a job trains; it may have got another name than it was to have."""
+        with self._database.changed() as connection:
+            job = _get(connection, number)
+            title = job.title
+            name = loras_of(Path(run))[1]
+            if job.is_training and name.startswith(f"{title.removeprefix('train ')}-"):
+                title = f"train {name}"
+            return _update(connection, number, run=_writable(run), title=_writable(title))
+
+    def move_run(self, old: str, new: str) -> None:
+        """Of all jobs of a run whose folder has another name now."""
+        with self._database.changed() as connection:
+            (former, name) = (loras_of(Path(path))[1] for path in (old, new))
+            query = "SELECT * FROM jobs WHERE run = ?"
+            for job in map(_job, connection.execute(query, (_writable(old),)).fetchall()):
+                title = f"train {name}" if job.title == f"train {former}" else job.title
+                _update(connection, job.id, run=_writable(new), title=_writable(title))
 
     def end(self, number: int, state: State, status: int | None, message: str) -> Job:
         """Say how a running job ended."""

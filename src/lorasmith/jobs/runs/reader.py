@@ -7,13 +7,12 @@ import os
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from lorasmith.config.load import load_settings
-from lorasmith.core.errors import RunError, UserError, collect_each
-from lorasmith.core.events import Request
+from lorasmith.core.errors import RunError, UserError
 from lorasmith.core.files import parse_json
 from lorasmith.core.growing_log import last_record, number_of
 from lorasmith.formats.run_paths import EPOCH_FILE, RUN_FILES, STEP_FILE
@@ -35,11 +34,12 @@ from lorasmith.jobs.runs.records import (
 )
 from lorasmith.jobs.runs.sentences import change_lines, sentences
 from lorasmith.jobs.runs.settings import default_values, differences, values_of
-from lorasmith.training.runs.control import read_status, state_of, write_requests
-from lorasmith.training.runs.folder import RunFolder, existing_run_folder, read_info, steps_of
+from lorasmith.training.runs.control import state_of
+from lorasmith.training.runs.folder import RunFolder, read_info, steps_of
 
 # Folders of a run or a workspace that hold no runs, and may hold many files.
 NOT_SEARCHED = {"samples", "sample", "state", "tensorboard", "best", "pick", "control"}
+VERDICT = Path("pick", "verdict.json")
 DEPTH = 3
 MOST_RUNS = 2000
 # Settings files, info and verdicts are far smaller.
@@ -220,7 +220,8 @@ class RunReader:
     def _summary(self, folder: RunFolder) -> RunSummary:
         busy = _busy(folder)
         files = (folder.settings, folder.info, folder.metrics, folder.samples, folder.loras)
-        signature = (busy, *(_stat(path) for path in files))
+        verdict = folder.path / VERDICT
+        signature = (busy, *(_stat(path) for path in (*files, verdict)))
         known = self._summaries.get(folder.path)
         if known is not None and known[0] == signature:
             return known[1]
@@ -244,6 +245,7 @@ class RunReader:
             lora=str(newest) if newest is not None else "",
             cover=str(cover) if cover is not None else "",
             seconds_left=number_of(last.get("seconds_left")) if running else None,
+            picked=plain_text(_table(_verdict(folder), "keep").get("label"), 80),
         )
         self._summaries.put(folder.path, (signature, summary))
         return summary
@@ -254,7 +256,7 @@ class RunReader:
         info, damage = _info(folder)
         problems += damage
         last = last_record(_own(folder.metrics), _has_loss)
-        verdict = _json(folder.path / "pick" / "verdict.json", MOST_BYTES)
+        verdict = _verdict(folder)
         charts = {
             name: str(path) if (path := folder.path / "pick" / name).is_file() else ""
             for name in ("chart.png", "candidates.png")
@@ -267,7 +269,7 @@ class RunReader:
             settings=values,
             settings_text=text,
             differs_from_default=differences(values, default_values()) if values else [],
-            loras=self._loras(folder),
+            loras=self._loras(folder, verdict),
             says=list(sentences(events, info, verdict)),
             changed=list(change_lines(info)),
             waiting=_waiting(folder),
@@ -277,8 +279,16 @@ class RunReader:
             problems=problems,
         )
 
-    def _loras(self, folder: RunFolder) -> list[LoraOfRun]:
+    def _loras(self, folder: RunFolder, verdict: Mapping[str, Any]) -> list[LoraOfRun]:
         per_epoch = _steps_per_epoch(folder)
+        # By their steps: the files of a run that was renamed have other names.
+        snapshots = verdict.get("snapshots")
+        judged = {
+            _whole(one.get("step")): plain_text(one.get("state"), 10)
+            for one in (snapshots if isinstance(snapshots, list) else ())
+            if isinstance(one, dict)
+        }
+        kept = _whole(_table(verdict, "keep").get("step"))
         loras = []
         for path in folder.lora_files:
             if not _is_sendable(path):
@@ -296,6 +306,8 @@ class RunReader:
                     epoch=epoch,
                     final=path == folder.result,
                     bytes=_stat(path)[1],
+                    judged=judged.get(step, "") if step is not None else "",
+                    picked=step is not None and step == kept,
                 )
             )
         last = max((one.step or 0 for one in loras), default=0)
@@ -355,6 +367,16 @@ def _json(file: Path, most: int) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return plain_value(value) if isinstance(value, dict) else {}
+
+
+def _verdict(folder: RunFolder) -> dict[str, Any]:
+    """What pick found; empty where it was not asked."""
+    return _json(folder.path / VERDICT, MOST_BYTES)
+
+
+def _table(value: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    found = value.get(key)
+    return found if isinstance(found, dict) else {}
 
 
 def _settings(folder: RunFolder, problems: list[FileProblem]) -> tuple[str, dict[str, Any]]:
@@ -452,40 +474,3 @@ def _file_hash(path: Path) -> str:
 def _is_sendable(path: Path) -> bool:
     """Whether the name is text that can be written as JSON."""
     return plain_text(str(path), 1 << 20) == str(path)
-
-
-# Asking
-
-HOW_IT_ENDED = {
-    "done": "it is finished",
-    "stopped": "it was stopped",
-    "trouble": "it ended in trouble",
-    "killed": "it was killed",
-}
-
-
-def ask_run(run: Path, requests: Sequence[str]) -> Path:
-    """Ask the training in the folder ``run`` for one or more things, in order.
-
-    Args:
-        requests: each ``samples``, ``snapshot``, ``state``, ``stop`` or ``lr=FACTOR``.
-
-    Returns:
-        The file of the request, which vanishes when it is done.
-
-    Raises:
-        UserError: with every request that is none; then nothing is asked.
-        RunError: it is no run folder, or no training runs in it.
-    """
-    folder = existing_run_folder(run)
-    parsed = collect_each(Request.parse, requests)
-    if not folder.busy:
-        state = read_status(folder).state
-        raise RunError.of(
-            run,
-            f"no training runs in this folder: {HOW_IT_ENDED.get(state, state)}",
-            f"lorasmith train --resume {run} goes on with it"
-            if state != "done"
-            else "start another run",
-        )
-    return write_requests(folder.control, *parsed)

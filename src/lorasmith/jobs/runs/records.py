@@ -31,6 +31,7 @@ class RunSummary(Record):
         lora: the result, else the newest snapshot; "" where there is none.
         cover: the newest sample image of the first prompt; "" where there is none.
         seconds_left: of a running one's steps.
+        picked: what ``lorasmith pick`` says to keep, as "epoch 48"; "" where it was not asked.
     """
 
     path: str
@@ -44,6 +45,7 @@ class RunSummary(Record):
     lora: str = ""
     cover: str = ""
     seconds_left: float | None = None
+    picked: str = ""
 
 
 class Difference(Record):
@@ -60,7 +62,12 @@ class Difference(Record):
 
 
 class LoraOfRun(Record):
-    """A LoRA file of a run; ``step`` and ``epoch`` (from 1) as far as the file says them."""
+    """A LoRA file of a run; ``step`` and ``epoch`` (from 1) as far as the file says them.
+
+    Args:
+        judged: what pick says of it: "under", "well" or "over" for trained; "" for nothing.
+        picked: it is what pick says to keep.
+    """
 
     path: str
     name: str
@@ -68,6 +75,8 @@ class LoraOfRun(Record):
     epoch: int | None = None
     final: bool = False
     bytes: int = 0
+    judged: str = ""
+    picked: bool = False
 
 
 Speaker = Literal["training", "watchdog", "best", "pick", "request", "rate"]

@@ -18,7 +18,7 @@ from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from lorasmith.core.job_record import EVENTS
-from lorasmith.jobs.projects import RUNS
+from lorasmith.jobs.projects import DATASET, LORAS, RUNS
 from lorasmith.jobs.queue.ledger import Ledger
 from lorasmith.studio.context import Studio, StudioDep
 
@@ -28,7 +28,7 @@ LOOKS = 0.4
 """Seconds between two looks."""
 _SIGN_OF_LIFE = 15.0
 """Seconds after which something is sent in any case, so that ends of a connection are noticed."""
-_WRITTEN = ("events.jsonl", "metrics.jsonl", "run.json")
+_WRITTEN = ("events.jsonl", "metrics.jsonl", "run.json", "pick/verdict.json")
 
 
 class Changes:
@@ -61,7 +61,11 @@ class Changes:
         return {
             "jobs": jobs,
             "progress": told,
-            "projects": [(str(folder), _changed(folder)) for folder in sorted(folders)],
+            # Also of what lies in them: pictures that are copied in, runs that are put away.
+            "projects": [
+                (str(folder), *(_changed(folder / name) for name in ("", DATASET, RUNS, LORAS)))
+                for folder in sorted(folders)
+            ],
             **{
                 f"dataset:{one.folder}": (one.folder_times(), one.reading)
                 for one in self._datasets.all()

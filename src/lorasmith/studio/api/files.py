@@ -24,6 +24,7 @@ from lorasmith.core.errors import DatasetError, UserError
 from lorasmith.core.files import file_version, free_bytes
 from lorasmith.core.text import bytes_text
 from lorasmith.data.images import load_upright, to_rgb
+from lorasmith.jobs.runs.folders import copy_lora
 from lorasmith.studio.context import ProblemOut, StudioDep
 from lorasmith.studio.security import UPLOAD_BYTES
 
@@ -144,6 +145,25 @@ def get_lora(path: str, studio: StudioDep) -> FileResponse:
     if file.suffix.lower() != ".safetensors" or not file.is_file():
         raise UserError.of(path, "is no LoRA file", "choose one that ends with .safetensors")
     return FileResponse(file, media_type=LORA_KIND, filename=file.name)
+
+
+class LoraCopy(BaseModel):
+    """``folder``: where it is copied to, such as ``models/Lora`` of a web UI."""
+
+    path: str
+    folder: str
+
+
+class Copied(BaseModel):
+    path: str
+
+
+@router.post("/lora/copy")
+def post_lora_copy(studio: StudioDep, body: LoraCopy) -> Copied:
+    """A LoRA file into another folder that the studio may open."""
+    folder = studio.roots.resolve(body.folder)
+    studio.roots.refuse_state(folder)
+    return Copied(path=str(copy_lora(studio.roots.resolve(body.path), folder)))
 
 
 def _encoded(path: Path, size: int | None = None) -> tuple[bytes, str]:

@@ -115,7 +115,7 @@ def add(request: Request, studio: StudioDep, ledger: LedgerDep, body: New) -> li
     """Queue a training, or several of it, or what looks at one; all is checked first."""
     if isinstance(body, NewPick):
         run = str(opened_run(studio.roots.resolve(body.run)).path) if body.run else "{run}"
-        title = f"pick {Path(run).name}" if body.run else f"pick of job {body.after}"
+        title = _title_of_pick(ledger, body)
         command, place = ["pick", run], studio.workspace
         added = [submit(ledger, command, place, title=title, device=body.device, after=body.after)]
     elif isinstance(body, NewResume):
@@ -132,6 +132,12 @@ def add(request: Request, studio: StudioDep, ledger: LedgerDep, body: New) -> li
     engine_of(request.app).release()
     ensure_runners(ledger)
     return [JobRecord.of(ledger, each) for each in added]
+
+
+def _title_of_pick(ledger: Ledger, body: NewPick) -> str:
+    if body.run or body.after is None:
+        return f"pick {Path(body.run).name}"
+    return f"pick {ledger.job(body.after).title.removeprefix('train ')}"
 
 
 def _add_training(studio: Studio, ledger: Ledger, body: NewTraining) -> list[Job]:

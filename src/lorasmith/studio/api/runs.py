@@ -8,7 +8,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel
 
-from lorasmith.jobs.runs.reader import RunReader, ask_run, opened_run
+from lorasmith.jobs.runs.asking import ask_run
+from lorasmith.jobs.runs.folders import ledger_of, remove_run, rename_run, restore_run
+from lorasmith.jobs.runs.reader import RunReader, opened_run
 from lorasmith.jobs.runs.records import (
     Difference,
     RunDetail,
@@ -52,6 +54,23 @@ class Asked(BaseModel):
     """``waiting``: how many requests the training has not met yet, these among them."""
 
     waiting: int
+
+
+class NewName(BaseModel):
+    path: str
+    name: str
+
+
+class Place(BaseModel):
+    """A run's folder, or what :class:`Removed` says was kept of it."""
+
+    path: str
+
+
+class Removed(BaseModel):
+    """``kept``: what brings it back, given to ``/api/run/restore``."""
+
+    kept: str
 
 
 @router.get("/runs")
@@ -113,3 +132,32 @@ def control(studio: StudioDep, reader: ReaderDep, body: Control) -> Asked:
     studio.roots.resolve(str(folder.control))
     ask_run(folder.path, body.requests)
     return Asked(waiting=reader.run(folder.path).waiting)
+
+
+@router.post("/run/rename")
+def rename(studio: StudioDep, body: NewName) -> Place:
+    """Another name for a run and its files."""
+    folder = _changed(studio, body.path)
+    return Place(path=str(rename_run(folder, body.name, ledger_of(studio.workspace))))
+
+
+@router.post("/run/remove")
+def remove(studio: StudioDep, body: Place) -> Removed:
+    """A run into the trash beside it."""
+    folder = _changed(studio, body.path)
+    kept = remove_run(folder, ledger_of(studio.workspace))
+    return Removed(kept=str(kept))
+
+
+@router.post("/run/restore")
+def restore(studio: StudioDep, body: Place) -> Place:
+    """A run from the trash to where it was."""
+    return Place(path=str(restore_run(studio.roots.resolve(body.path))))
+
+
+def _changed(studio: StudioDep, path: str) -> Path:
+    """A run all of whose files lie where the studio may change them."""
+    folder = opened_run(studio.roots.resolve(path))
+    # What lies beside a flat run's folder is of it as well.
+    studio.roots.resolve(str(folder.path.parent))
+    return folder.path

@@ -46,7 +46,8 @@ def test_that_of_a_folder_without_room_is_kept_for_the_user(
     (folder / ".lorasmith").unlink()
     audit(folder, kind="style")
     newest = last_audit(folder)
-    assert newest is not None and newest.question["kind"] == "style"
+    assert newest is not None
+    assert newest.question["kind"] == "style"
 
 
 def test_what_is_kept_may_be_damaged(dataset: MakeDataset) -> None:

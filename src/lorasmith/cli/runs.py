@@ -1,0 +1,118 @@
+"""``lorasmith runs``"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from lorasmith.core.errors import collect_each
+from lorasmith.core.terminal import echo, echo_json
+
+
+@click.group("runs")
+def runs() -> None:
+    """List runs, give them other names, or remove them.
+
+    RUN is a run's folder, or its LoRA. A run on which something works, or on which a job of the
+    queue waits, stays as it is.
+    """
+
+
+def _common(command: Callable[..., None]) -> Callable[..., None]:
+    workspace = click.option(
+        "--workspace",
+        type=click.Path(path_type=Path, file_okay=False, exists=True),
+        default=Path(),
+        metavar="DIR",
+        help="The folder whose queue has jobs of the run.  [default: this one]",
+    )
+    return workspace(_json(command))
+
+
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_PATH = click.Path(path_type=Path)
+
+
+@runs.command("list")
+@click.argument(
+    "folder", type=click.Path(path_type=Path, file_okay=False, exists=True), default="."
+)
+@_json
+def list_(folder: Path, as_json: bool) -> None:
+    """Show the runs in and below FOLDER, by itself this one, the newest first."""
+    from rich.table import Table
+
+    from lorasmith.cli.console import console
+    from lorasmith.jobs.runs.reader import RunReader
+
+    found = RunReader().runs(folder)
+    if as_json:
+        echo_json([run.model_dump() for run in found])
+        return
+    if not found:
+        echo("There are no runs here: lorasmith train PICTURES makes one.")
+        return
+    table = Table(box=None, pad_edge=False)
+    for heading in ("run", "state", "steps", "loss", "base model", "pick keeps"):
+        table.add_column(heading, overflow="fold")
+    for run in found:
+        steps = f"{run.step} of {run.steps}" if run.steps is not None else str(run.step)
+        loss = f"{run.loss:.4g}" if run.loss is not None else ""
+        table.add_row(run.path, run.state, steps, loss, run.model, run.picked)
+    console.print(table)
+
+
+@runs.command("rename")
+@click.argument("run", type=_PATH)
+@click.argument("name")
+@_common
+def rename(run: Path, name: str, workspace: Path, as_json: bool) -> None:
+    """Give a run, its LoRA files and their cards the name NAME.
+
+    What is said inside of the files, such as the name that a LoRA was trained under, stays.
+    """
+    from lorasmith.jobs.runs.folders import ledger_of, rename_run
+
+    new = rename_run(run, name, ledger_of(workspace))
+    if as_json:
+        echo_json({"run": str(new)})
+        return
+    echo(f"is now {new}")
+
+
+@runs.command("remove")
+@click.argument("runs", nargs=-1, required=True, type=_PATH, metavar="RUN...")
+@click.option("--for-good", is_flag=True, help="Delete them: nothing brings them back.")
+@_common
+def remove(runs: tuple[Path, ...], for_good: bool, workspace: Path, as_json: bool) -> None:
+    """Put runs with their LoRA files and samples into the trash beside them.
+
+    The trash is .lorasmith/trash in the folder in which the runs lie; `lorasmith runs restore`
+    brings them back from there, and whoever needs the room empties it.
+    """
+    from lorasmith.jobs.runs.folders import ledger_of, remove_run
+
+    ledger = ledger_of(workspace)
+    kept = collect_each(lambda run: remove_run(run, ledger, for_good=for_good), runs)
+    if as_json:
+        echo_json([{"run": str(run), "kept": str(at) if at else None} for run, at in
+                   zip(runs, kept, strict=True)])  # fmt: skip
+        return
+    for run, at in zip(runs, kept, strict=True):
+        echo(f"{run} lies in {at}" if at is not None else f"{run} is deleted")
+
+
+@runs.command("restore")
+@click.argument("kept", type=_PATH, metavar="TRASHED")
+@_json
+def restore(kept: Path, as_json: bool) -> None:
+    """Bring back a run that was removed: its folder in .lorasmith/trash."""
+    from lorasmith.jobs.runs.folders import restore_run
+
+    run = restore_run(kept)
+    if as_json:
+        echo_json({"run": str(run)})
+        return
+    echo(f"is back: {run}")

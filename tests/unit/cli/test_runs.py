@@ -1,0 +1,45 @@
+"""``lorasmith runs``: what is typed, and what is answered."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from tests.made_up_runs import write_run
+
+from lorasmith.cli.main import cli
+from lorasmith.jobs.queue.ledger import Ledger
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return write_run(tmp_path / "runs" / "zorp")
+
+
+def runs(*words: str) -> Result:
+    return CliRunner().invoke(cli, ["runs", *words])
+
+
+def test_runs_are_listed_renamed_removed_and_brought_back(run: Path) -> None:
+    assert "20 of 40" in runs("list").stdout
+    (listed,) = json.loads(runs("list", "runs", "--json").stdout)
+    assert (listed["name"], listed["picked"]) == ("zorp", "")
+    assert runs("rename", "runs/zorp", "blarg").stdout == f"is now {run.with_name('blarg')}\n"
+    (removed,) = json.loads(runs("remove", "runs/blarg", "--json").stdout)
+    assert runs("list").stdout.startswith("There are no runs here")
+    assert runs("restore", removed["kept"]).exit_code == 0
+    assert runs("remove", "runs/blarg", "--for-good").stdout == "runs/blarg is deleted\n"
+    assert list(Path("runs").rglob("*.safetensors")) == []
+
+
+def test_what_the_queue_needs_stays(run: Path) -> None:
+    ledger = Ledger(Path())
+    ledger.add(["pick", str(run)], "pick zorp", Path())
+    for words in (("rename", "runs/zorp", "blarg"), ("remove", "runs/zorp")):
+        refused = runs(*words)
+        assert refused.exit_code == 2
+        assert "job 1 (pick zorp) is queued and needs it" in refused.stderr
+    assert run.is_dir()

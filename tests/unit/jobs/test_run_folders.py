@@ -1,0 +1,152 @@
+"""Runs renamed, put into the trash and brought back; LoRA files copied."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.made_up_runs import write_run
+
+from lorasmith.core.errors import RunError
+from lorasmith.core.locks import lock_file
+from lorasmith.jobs.queue.ledger import Ledger
+from lorasmith.jobs.runs.folders import copy_lora, remove_run, rename_run, restore_run
+from lorasmith.jobs.runs.reader import RunReader, find_runs
+from lorasmith.training.runs.folder import RunFolder
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def flat_run(place: Path) -> Path:
+    """A run whose files lie among those of ``other``."""
+    run = write_run(place / "zorp")
+    hidden = run.rename(place / ".zorp.lorasmith")
+    (place / "sample").mkdir()
+    for lora in hidden.glob("*.safetensors"):
+        lora.rename(place / lora.name)
+    (place / "zorp.safetensors").write_bytes(b"")
+    (place / "zorp.json").write_text("{}", "utf-8")
+    (place / "sample" / "zorp_000010_00_7.png").write_bytes(b"png")
+    (place / "zorp-other.safetensors").write_bytes(b"another LoRA")
+    return hidden
+
+
+def test_a_run_gets_another_name(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "runs" / "zorp")
+    (run / "zorp.json").write_text("{}", "utf-8")
+    new = rename_run(run, "zorp, better")
+    assert new == tmp_path / "runs" / "zorp, better"
+    assert not run.exists()
+    detail = RunReader().run(new)
+    assert [lora.name for lora in detail.loras] == [
+        "zorp, better-000001.safetensors",
+        "zorp, better-000002.safetensors",
+    ]
+    assert (new / "zorp, better.json").is_file()
+    assert (new / "samples").is_dir()
+    assert rename_run(new, "zorp, better") == new
+
+
+def test_jobs_follow_their_run(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "runs" / "zorp-2")
+    ledger = Ledger(tmp_path)
+    number = ledger.add(["train", "s.toml"], "train zorp", tmp_path).id
+    ledger.claim("auto")
+    assert ledger.set_run(number, str(run)).title == "train zorp-2"
+    ledger.end(number, "paused", 0, "")
+    with pytest.raises(RunError, match="is paused and needs it"):
+        rename_run(run, "other", ledger)
+    with pytest.raises(RunError, match=f"lorasmith queue cancel {number}"):
+        remove_run(run, ledger)
+    ledger.cancel(number)
+    new = rename_run(run, "other", ledger)
+    assert (ledger.job(number).run, ledger.job(number).title) == (str(new), "train other")
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "..", ".hidden", "other", "x" * 200, "con\n"])
+def test_not_every_name_is_one(tmp_path: Path, name: str) -> None:
+    write_run(tmp_path / "other")
+    run = write_run(tmp_path / "zorp")
+    before = files(tmp_path)
+    with pytest.raises(RunError, match="name"):
+        rename_run(run, name)
+    assert files(tmp_path) == before
+
+
+def test_a_run_goes_into_the_trash_and_comes_back(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "zorp")
+    before = files(run)
+    kept = remove_run(run)
+    assert kept is not None
+    assert not run.exists()
+    assert find_runs(tmp_path) == []
+    again = write_run(tmp_path / "zorp")
+    with pytest.raises(RunError, match="is there again"):
+        restore_run(kept)
+    other = remove_run(again)
+    assert other is not None
+    assert other.name == "zorp-2"
+    assert restore_run(kept) == run
+    assert files(run) == before
+    assert remove_run(run, for_good=True) is None
+    assert not run.exists()
+    assert other.exists()
+
+
+def test_only_a_flat_runs_own_files_go(tmp_path: Path) -> None:
+    run = flat_run(tmp_path)
+    before = files(tmp_path)
+    kept = remove_run(run)
+    assert kept is not None
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [
+        "zorp-other.safetensors"
+    ]
+    assert restore_run(kept) == run
+    assert files(tmp_path) == before
+    new = rename_run(tmp_path / "zorp", "blarg")
+    assert new.name == ".blarg.lorasmith"
+    assert {path.name for path in tmp_path.glob("*.*") if path.is_file()} == {
+        "blarg-000001.safetensors",
+        "blarg-000002.safetensors",
+        "blarg.json",
+        "blarg.safetensors",
+        "zorp-other.safetensors",
+    }
+
+
+def test_a_run_that_is_trained_stays(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "zorp")
+    with open(run / "run.lock", "a", encoding="utf-8") as lock:
+        assert lock_file(lock)
+        assert RunFolder(run).busy
+        for change in (remove_run, lambda path: rename_run(path, "other")):
+            with pytest.raises(RunError, match="a training runs in it"):
+                change(run)
+    assert run.is_dir()
+
+
+@pytest.mark.parametrize("where", ["zorp", "no/zorp", ".lorasmith/trash/none"])
+def test_only_what_was_put_into_the_trash_comes_back(tmp_path: Path, where: str) -> None:
+    write_run(tmp_path / "zorp")
+    with pytest.raises(RunError, match="is no run in the trash"):
+        restore_run(tmp_path / where)
+
+
+def test_a_lora_is_copied_where_a_web_ui_looks(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "zorp")
+    lora, place = run / "zorp-000002.safetensors", tmp_path / "Lora"
+    with pytest.raises(RunError, match="is no folder"):
+        copy_lora(lora, place)
+    place.mkdir()
+    assert copy_lora(lora, place).read_bytes() == lora.read_bytes()
+    assert [path.name for path in place.iterdir()] == [lora.name]
+    with pytest.raises(RunError, match="is there already"):
+        copy_lora(lora, place)
+    with pytest.raises(RunError, match="is no LoRA file"):
+        copy_lora(run / "run.json", place)

@@ -1,0 +1,98 @@
+// A run gets another name, or goes into the trash; a LoRA file goes where a web UI looks for it.
+import { useState } from "preact/hooks";
+import { post, problemsOf, type Problem } from "../api/client";
+import { baseName } from "../format";
+import { alter, query } from "../router";
+import { remember, remembered } from "../session";
+import { Button } from "./button";
+import { Chooser } from "./chooser";
+import { CommandLine, shellWord } from "./command_line";
+import { Dialog } from "./dialog";
+import { say } from "./notices";
+import { Problems } from "./problems";
+
+interface Of {
+  path: string;
+  name: string;
+}
+
+/** Whether anything works on a run, so that it stays as it is. */
+export const isAtWork = (state: string): boolean => state === "running" || state === "preparing";
+
+export async function removeRun(run: Of, then: () => unknown): Promise<void> {
+  const { kept } = await post("/api/run/remove", { body: { path: run.path } });
+  then();
+  say(`${run.name} is in the trash, with its LoRA files.`, {
+    label: "Undo",
+    run: async () => {
+      await post("/api/run/restore", { body: { path: kept } });
+      say(`${run.name} is back.`);
+    },
+  });
+}
+
+export function RenameRun({ run, onClose }: { run: Of; onClose: () => void }) {
+  const [name, setName] = useState(run.name);
+  const [problems, setProblems] = useState<Problem[]>([]);
+  const wanted = name.trim();
+  async function rename(event: Event) {
+    event.preventDefault();
+    try {
+      const { path } = await post("/api/run/rename", { body: { path: run.path, name: wanted } });
+      onClose();
+      if (query.value.get("path") === run.path) alter({ path });
+    } catch (error) {
+      setProblems(problemsOf(error));
+    }
+  }
+  return (
+    <Dialog
+      title={`Rename ${run.name}`}
+      onClose={onClose}
+      footer={
+        <>
+          <Button onClick={onClose}>Cancel</Button>
+          <Button kind="primary" type="submit" form="rename-run" disabled={!wanted || wanted === run.name}>
+            Rename
+          </Button>
+        </>
+      }
+    >
+      <form id="rename-run" class="column" onSubmit={rename}>
+        <label class="field">
+          Name
+          <input
+            class="input"
+            value={name}
+            autofocus
+            onInput={(event) => (setName(event.currentTarget.value), setProblems([]))}
+          />
+        </label>
+        <p class="soft">Its folder and its LoRA files are called so; what stands inside of them stays as it is.</p>
+        <Problems problems={problems} />
+        <CommandLine line={`lorasmith runs rename ${shellWord(run.path)} ${shellWord(wanted || run.name)}`} />
+      </form>
+    </Dialog>
+  );
+}
+
+/** Under what name the browser remembers where LoRA files were copied to last. */
+const PLACE = "lora-folder";
+
+export function CopyLora({ path, onClose }: { path: string; onClose: () => void }) {
+  return (
+    <Chooser
+      title={`Copy ${baseName(path)} into a folder`}
+      kinds={["folder"]}
+      choose="Copy it here"
+      start={remembered(PLACE) || undefined}
+      onClose={onClose}
+      onChoose={async (folder) => {
+        const copied = await post("/api/lora/copy", { body: { path, folder } });
+        remember(PLACE, folder);
+        onClose();
+        say(`Copied to ${copied.path}`);
+      }}
+    />
+  );
+}
