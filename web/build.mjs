@@ -2,7 +2,7 @@
 // is not what these sources give. `--serve` builds anew whenever a source changes.
 import { createHash } from "node:crypto";
 import { mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import * as esbuild from "esbuild";
 
@@ -28,7 +28,7 @@ const options = {
 
 /** Every file of the bundle, by name. */
 async function built() {
-  const result = await esbuild.build(options);
+  const result = await esbuild.build({ ...options, metafile: true });
   const files = new Map(
     result.outputFiles.map((file) => [file.path.slice(target.length + 1), Buffer.from(file.contents)]),
   );
@@ -39,8 +39,20 @@ async function built() {
     const hash = createHash("sha256").update(files.get(name)).digest("hex").slice(0, 12);
     page = page.replace(name, `${name}?v=${hash}`);
   }
+  // What every page takes is asked for together.
+  const links = shared(result.metafile).map((name) => `<link rel="modulepreload" href="/${name}" />`);
+  page = page.replace("</head>", `  ${links.join("\n    ")}\n  </head>`);
   files.set("index.html", Buffer.from(page));
   return files;
+}
+
+/** The chunks that studio.js imports, and those that these do. */
+function shared(metafile) {
+  const outputs = new Map(Object.entries(metafile.outputs).map(([path, made]) => [basename(path), made]));
+  const found = new Set(["studio.js"]);
+  for (const name of found)
+    for (const one of outputs.get(name).imports) if (one.kind === "import-statement") found.add(basename(one.path));
+  return [...found].filter((name) => name !== "studio.js").sort();
 }
 
 function there() {

@@ -20,11 +20,12 @@ from tests.studio.dataset_page import TAGS, Page, texts
 from lorasmith.core.events import Controls, ignore
 from lorasmith.core.files import file_version
 from lorasmith.curation import collection
+from lorasmith.curation.filter import parse_filter
 from lorasmith.curation.tagger.labels import Labels
 from lorasmith.curation.tagger.scores import ImageScores, ScoreStore
 from lorasmith.data.caption_files import CaptionText, read_caption
 from lorasmith.formats.run_paths import RUN_FILES
-from lorasmith.jobs.curating.listing import FLAGS
+from lorasmith.jobs.curating.listing import FLAGS, filter_images, places_of
 from lorasmith.jobs.curating.open_dataset import OpenDataset
 from lorasmith.jobs.dataset.audit import AuditRequest
 from lorasmith.studio.api import dataset_pictures
@@ -436,3 +437,28 @@ def test_a_tagger_is_run_on_what_is_chosen_alone(page: Page) -> None:
     where = captions[captions.index("--where") + 1]
     assert page.post("filter", where=where)["images"] == [1]
     assert "--where" not in page.post("tag", tagger="demo", images=None)["command"]
+
+
+@pytest.mark.parametrize(
+    "where",
+    ["tag:hat", "-tag:hat", "tag:ha*", "tag:hat or tag:STANDING", "tag:no", "tag:* -tag:hat"],
+)
+def test_filters_of_tags_alone_take_what_others_take(folder: Path, where: str) -> None:
+    dataset = OpenDataset(folder, lambda path: True)
+    choose = parse_filter(where)
+    taken = places_of(dataset, choose.select(dataset.collection))
+    assert dataset.tags().taken(choose.node) == taken
+    assert filter_images(dataset, where).images == taken
+    mixed = parse_filter(f"({where}) name:1")
+    assert dataset.tags().taken(mixed.node) is None
+
+
+def test_a_filter_of_tags_tells_of_captions_that_cannot_be_read(
+    page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> CaptionText:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(collection, "read_caption", refuse)
+    problem = page.post("filter", 422, where="tag:hat")["problems"][0]
+    assert "cannot be read" in problem["what"]

@@ -45,6 +45,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> SlowFiles:
     monkeypatch.setattr(facts, "read_header", files.read_header)
     monkeypatch.setattr(open_dataset, "AT_ONCE", 2)
     monkeypatch.setattr(open_dataset, "_TURN", 0.0)
+    monkeypatch.setattr(open_dataset, "_HEAD_START", 0.0)
     return files
 
 

@@ -19,18 +19,28 @@ import { theme } from "./session";
 interface Page {
   name: string;
   path: string;
-  show: FunctionComponent;
+  load: () => Promise<FunctionComponent>;
   /** The page that it belongs to, where the bar does not name it. */
   under?: string;
 }
 
-const PAGES: Page[] = [
-  { name: "Home", path: "/", show: lazily(async () => (await import("./pages/home")).HomePage) },
-  { name: "Dataset", path: "/dataset", show: lazily(async () => (await import("./pages/dataset")).DatasetPage) },
-  { name: "Sort", path: "/sort", show: lazily(async () => (await import("./pages/sort")).SortPage), under: "/dataset" },
-  { name: "Train", path: "/train", show: lazily(async () => (await import("./pages/train")).TrainPage) },
-  { name: "Runs", path: "/run", show: lazily(async () => (await import("./pages/run")).RunPage) },
-];
+const PAGES = (
+  [
+    { name: "Home", path: "/", load: async () => (await import("./pages/home")).HomePage },
+    { name: "Dataset", path: "/dataset", load: async () => (await import("./pages/dataset")).DatasetPage },
+    { name: "Sort", path: "/sort", load: async () => (await import("./pages/sort")).SortPage, under: "/dataset" },
+    { name: "Train", path: "/train", load: async () => (await import("./pages/train")).TrainPage },
+    { name: "Runs", path: "/run", load: async () => (await import("./pages/run")).RunPage },
+  ] satisfies Page[]
+).map((page: Page) => ({ ...page, show: lazily(page.load) }));
+
+/** Fetches the code of the page that the address names, to be there when it is shown. */
+export function fetchPage(): void {
+  // What fails is said where it is shown.
+  PAGES.find((each) => each.path === path.value)
+    ?.load()
+    .catch(() => {});
+}
 
 export function App() {
   const page = PAGES.find((each) => each.path === path.value);

@@ -1,7 +1,7 @@
 import { render } from "preact";
 import { listen } from "./api/changes";
 import { problemsOf } from "./api/client";
-import { App, SessionFailed } from "./app";
+import { App, fetchPage, SessionFailed } from "./app";
 import { sayProblems } from "./components/notices";
 import { ignoreOtherDrops } from "./dropping";
 import { followJobs } from "./jobs";
@@ -22,13 +22,15 @@ import "uplot/dist/uPlot.min.css";
 
 const root = document.getElementById("studio")!;
 try {
+  // All that the first page takes is asked for at once.
+  fetchPage();
+  followJobs();
+  followProjects();
   await openSession();
   followLinks();
   ignoreOtherDrops();
   listenToKeys();
   listen();
-  followJobs();
-  followProjects();
   // What fails is said, also where a key began it.
   addEventListener("unhandledrejection", (event) => {
     if ((event.reason as Error | null)?.name !== "AbortError") sayProblems(problemsOf(event.reason));

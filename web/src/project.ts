@@ -1,5 +1,5 @@
 // The projects, and which of them the page is about.
-import { computed, signal } from "@preact/signals";
+import { batch, computed, signal } from "@preact/signals";
 import { concerns, onChange } from "./api/changes";
 import { get, type Schemas } from "./api/client";
 import { query } from "./router";
@@ -17,11 +17,33 @@ export const project = computed(() => {
   return holding.sort((a, b) => b.length - a.length)[0] ?? "";
 });
 
+/** Why they are not known, and whether they were ever. */
+export const projectsError = signal<unknown>(undefined);
+export const projectsKnown = signal(false);
+
+let asking = false;
+let again = false;
+
 async function refresh(): Promise<void> {
+  if (asking) {
+    again = true;
+    return;
+  }
+  asking = true;
   try {
-    projects.value = await get("/api/projects");
-  } catch {
-    // The pages that show them say what is wrong.
+    do {
+      again = false;
+      const found = await get("/api/projects");
+      batch(() => {
+        projects.value = found;
+        projectsKnown.value = true;
+        projectsError.value = undefined;
+      });
+    } while (again);
+  } catch (error) {
+    projectsError.value = error;
+  } finally {
+    asking = false;
   }
 }
 

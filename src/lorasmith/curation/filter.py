@@ -294,11 +294,18 @@ def tag_test(text: str) -> Callable[[str], bool]:
     return _pattern(unescaped(text), whole=True)
 
 
+def fits_tag(value: Value) -> Callable[[str], bool]:
+    """Whether a tag, :func:`folded`, is what a term of this value takes."""
+    if value.wild:
+        return _pattern(value, whole=True)
+    return folded(value.text).__eq__
+
+
 def _tag_test(value: Value) -> Test:
     if not value.wild:
         tag = folded(value.text)
         return lambda subject: tag in subject.tags
-    fits = lru_cache(maxsize=None)(_pattern(value, whole=True))
+    fits = lru_cache(maxsize=None)(fits_tag(value))
     return lambda subject: any(fits(tag) for tag in subject.tags)
 
 

@@ -14,8 +14,6 @@ from lorasmith.config.optimizers import OPTIMIZERS
 from lorasmith.config.presets import preset_names, read_preset
 from lorasmith.config.schema import IN_GUIDES, all_settings, sections
 from lorasmith.config.sections.data import FolderSettings
-from lorasmith.importers.convert import convert_here
-from lorasmith.importers.detect import is_lorasmiths, read_file
 from lorasmith.jobs.runs.logs import plain_text, plain_value
 from lorasmith.jobs.runs.records import FileProblem
 
@@ -203,6 +201,10 @@ def import_settings(path: Path, data: bytes | None = None) -> ImportedSettings:
     Raises:
         SettingsError: it cannot be read, or holds no settings.
     """
+    # What reads scripts of other trainers is seldom asked for, and large.
+    from lorasmith.importers.convert import convert_here
+    from lorasmith.importers.detect import is_lorasmiths, read_file
+
     if is_lorasmiths(path, data):
         table = read_toml(path, data)
         values = _flat(table)

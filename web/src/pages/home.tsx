@@ -15,6 +15,7 @@ import { chosenFiles, type Dropped, settingsAmong, useFileDrop } from "../droppi
 import { baseName, bytes, quantity } from "../format";
 import { incomingSettings } from "../incoming";
 import { addJob, ended, jobs, running, waiting } from "../jobs";
+import { projects, projectsError, projectsKnown } from "../project";
 import { go, query, to } from "../router";
 import { session } from "../session";
 import { say } from "../components/notices";
@@ -110,9 +111,9 @@ function Begin({ onOpen, onFiles }: { onOpen: () => void; onFiles: (files: Dropp
 }
 
 function Projects() {
-  const found = useFetched((signal) => get("/api/projects", { signal }), [], ["projects"]);
-  if (found.error !== undefined && !found.data) return <Failed error={found.error} />;
-  if (!found.data) return <p class="soft">Reading the workspace…</p>;
+  const error = projectsError.value;
+  if (error !== undefined && !projectsKnown.value) return <Failed error={error} />;
+  if (!projectsKnown.value) return <p class="soft">Reading the workspace…</p>;
   return (
     <>
       <header class="row wrap">
@@ -121,9 +122,9 @@ function Projects() {
           in {session.value?.workspace}
         </span>
       </header>
-      {found.data.length ? (
+      {projects.value.length ? (
         <ul class="projects">
-          {found.data.map((project) => (
+          {projects.value.map((project) => (
             <ProjectCard key={project.path} project={project} />
           ))}
         </ul>

@@ -15,7 +15,8 @@ from lorasmith.curation.filter import Filter, parse_filter
 from lorasmith.curation.filter_language.completion import Completion, complete
 from lorasmith.data.recorded_crops import is_crop_record
 from lorasmith.jobs.curating.changes import ProblemRecord
-from lorasmith.jobs.curating.open_dataset import OpenDataset, TagTable
+from lorasmith.jobs.curating.open_dataset import OpenDataset
+from lorasmith.jobs.curating.tag_index import TagTable
 
 FLAGS: Final = {
     "masked": 1,
@@ -165,9 +166,12 @@ def filter_images(dataset: OpenDataset, where: str) -> FilterAnswer:
     """
     choose = parse_filter(where)
     require_measured(dataset, choose)
-    taken = choose.select(dataset.collection, ignore)
-    places = places_of(dataset, taken)
-    counts = dataset.tags().counts_in(places)
+    table = dataset.tags()
+    # Of a caption that cannot be read, choosing tells.
+    places = table.taken(choose.node) if dataset.captions_are_good else None
+    if places is None:
+        places = places_of(dataset, choose.select(dataset.collection, ignore))
+    counts = table.counts_in(places)
     return FilterAnswer.model_construct(version=dataset.version, images=places, counts=counts)
 
 

@@ -15,10 +15,9 @@ import os
 import threading
 import time
 import weakref
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ from lorasmith.curation.facts import NAME as FACTS
 from lorasmith.data.caption_files import TABLE_SUFFIXES
 from lorasmith.formats.run_paths import RUN_FILES
 from lorasmith.jobs.curating.reading import Reading, tags_or_none, take_texts
+from lorasmith.jobs.curating.tag_index import TagTable
 
 _MOST_OPEN = 4
 _MOST_PLANS = 2
@@ -40,40 +40,13 @@ _CLOSE_LOOK = 10.0
 """Seconds after which a quick look is a close one."""
 AT_ONCE = 200
 """Images at most that are read when they are asked for, and not before."""
+_HEAD_START = 0.5
+"""Seconds after which reading begins."""
 _TURN = 0.05
 """Seconds of reading after which is told how far it is."""
 
 Allowed = Callable[[Path], bool]
 Stamp = tuple[int, int]  # size, time of change in ns
-
-
-@dataclass(frozen=True, slots=True)
-class TagTable:
-    """The tags of all captions.
-
-    Args:
-        names: those on most images first.
-        counts: images that have each.
-        rows: for each image its tags in their order, as places in ``names``; a tag that stands
-            twice in a caption is there twice.
-    """
-
-    names: list[str]
-    counts: list[int]
-    rows: list[list[int]]
-
-    @classmethod
-    def of(cls, tags: Sequence[Sequence[str]]) -> TagTable:
-        counts = Counter(chain.from_iterable(map(dict.fromkeys, tags)))
-        names = sorted(counts, key=lambda tag: (-counts[tag], tag))
-        places = {tag: place for place, tag in enumerate(names)}
-        rows = [[places[tag] for tag in some] for some in tags]
-        return cls(names, [counts[tag] for tag in names], rows)
-
-    def counts_in(self, images: Sequence[int]) -> list[int]:
-        """How many of some images, by their places, have each tag."""
-        counts = Counter(chain.from_iterable(dict.fromkeys(self.rows[place]) for place in images))
-        return [counts[place] for place in range(len(self.names))]
 
 
 @dataclass
@@ -294,6 +267,12 @@ class OpenDataset:
             self._table = TagTable.of([tags_or_none(image) for image in self.images])
         return self._table
 
+    @property
+    def captions_are_good(self) -> bool:
+        """Whether each could be read, when all were."""
+        self.tags()
+        return all("tags" in image.__dict__ for image in self.images)
+
     def refresh(self, *, close: bool = False) -> bool:
         """Follow what has happened to the files.
 
@@ -458,6 +437,8 @@ class OpenDataset:
 
 
 def _read_on(dataset: weakref.ref[OpenDataset], reading: Reading) -> None:
+    # Whoever opened it asks for its first pictures now.
+    time.sleep(_HEAD_START)
     while (mine := dataset()) is not None and mine.read_on(reading):
         del mine
 

@@ -2,8 +2,8 @@
 
 An event ``changed`` has the topics: ``jobs``, ``progress`` of those that run, ``projects``,
 ``run:PATH`` of each run that has written something, and ``dataset:PATH`` of each dataset that
-pages have open, also while it is still being read. What has changed is read off files, whoever
-changed them.
+pages have open, also while it is still being read; in the first event it has "any". What has
+changed is read off files, whoever changed them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Literal
 
 from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
@@ -96,8 +97,8 @@ def events(studio: StudioDep) -> StreamingResponse:
 
 async def _stream(studio: Studio) -> AsyncIterator[str]:
     changes = await run_in_threadpool(Changes, studio)
-    # Whoever comes again may have missed any of them.
-    yield _event(["jobs", "projects"])
+    # Whoever comes again may have missed something.
+    yield _event("any")
     quiet = 0.0
     while not studio.closing.is_set():
         await asyncio.sleep(LOOKS)
@@ -110,5 +111,5 @@ async def _stream(studio: Studio) -> AsyncIterator[str]:
             yield ": nothing new\n\n"
 
 
-def _event(topics: list[str]) -> str:
+def _event(topics: list[str] | Literal["any"]) -> str:
     return f"event: changed\ndata: {json.dumps({'topics': topics})}\n\n"
