@@ -81,6 +81,7 @@ TORCH_FREE = (
     "data.scan",
     "formats.*",
     "importers.*",
+    "jobs.engine.process",
     "jobs.queue.ledger",
     "jobs.queue.records",
     "jobs.queue.runner",

@@ -17,7 +17,7 @@ from fastapi.testclient import TestClient
 
 from lorasmith.config.schema import all_settings
 from lorasmith.demo.character import write_training_set
-from lorasmith.jobs.engine import Engine
+from lorasmith.jobs.engine.planning import PlanningEngine
 from lorasmith.jobs.plan import PlanAnswer
 from lorasmith.studio.api import jobs as jobs_api
 from lorasmith.studio.api.train import engine_of
@@ -44,7 +44,7 @@ def workspace(tmp_path: Path) -> Path:
 @pytest.fixture
 def client(workspace: Path) -> Iterator[TestClient]:
     app = create_app(workspace)
-    app.state.engine = Engine(workspace, (sys.executable, "-c", STUB))
+    app.state.engine = PlanningEngine(workspace, (sys.executable, "-c", STUB))
     with TestClient(app, base_url="http://127.0.0.1") as client:
         yield client
     engine_of(app).release()
@@ -180,10 +180,10 @@ def test_the_server_stays_small(workspace: Path) -> None:
 import sys
 from pathlib import Path
 from fastapi.testclient import TestClient
-from lorasmith.jobs.engine import Engine
+from lorasmith.jobs.engine.planning import PlanningEngine
 from lorasmith.studio.app import create_app
 app = create_app(Path({str(workspace)!r}))
-app.state.engine = Engine(Path({str(workspace)!r}), (sys.executable, "-c", {STUB!r}))
+app.state.engine = PlanningEngine(Path({str(workspace)!r}), (sys.executable, "-c", {STUB!r}))
 client = TestClient(app, base_url="http://127.0.0.1")
 for values in ({{"adapter.rank": 8}}, {{"optimizer.lr": 1e-4}}, {{"adapter.rank": "x"}}):
     answer = client.post("/api/plan", json={{"data": "p", "preset": "character", "values": values}})

@@ -46,6 +46,13 @@ class Notice(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class PictureDrawn(Event):
+    """A picture that was asked for is there, whole."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
 class SettingsConverted(Event):
     """What became of each of another trainer's settings: lines of text."""
 

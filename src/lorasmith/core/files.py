@@ -345,8 +345,14 @@ def files_below(folder: Path | None, suffixes: Collection[str]) -> list[Path]:
     """The files of a folder and its sub-folders that have one of these endings, whatever its case,
     sorted; none of no folder. A sub-folder that a training removes meanwhile is none."""
     places = os.walk(folder) if folder is not None else ()
-    paths = sorted(Path(place, name) for place, _, names in places for name in names)
-    return [path for path in paths if path.suffix.lower() in suffixes and path.is_file()]
+    paths = sorted(
+        Path(place, name)
+        for place, _, names in places
+        for name in names
+        # Before they are sorted: beside a few LoRAs there may be very many pictures.
+        if os.path.splitext(name)[1].lower() in suffixes
+    )
+    return [path for path in paths if path.is_file()]
 
 
 def quick_fingerprint(path: Path) -> str:

@@ -40,7 +40,7 @@ from lorasmith.data.layout import (
 )
 from lorasmith.data.recorded_crops import crop_record_of, crop_records, is_crop_record
 from lorasmith.data.scan import CAPTION_SUFFIXES, caption_of, captions_by_stem
-from lorasmith.formats.run_paths import RUN_FILES
+from lorasmith.formats.run_paths import RUN_FILES, is_drawn_folder
 
 _NUMBERED = re.compile(r"\d+_.*", re.DOTALL)
 # Folders of kohya_ss' layout that hold no training images.
@@ -306,7 +306,12 @@ def _walk(folder: Path, problems: list[Problem]) -> Iterator[tuple[Path, list[st
             continue
         special = _special_files(place)
         names[:] = [name for name in names if name not in special]
-        inner[:] = sorted((name for name in inner if is_dataset_folder(name)), key=natural_key)
+        kept = (
+            name
+            for name in inner
+            if is_dataset_folder(name) and not is_drawn_folder(Path(place, name))
+        )
+        inner[:] = sorted(kept, key=natural_key)
         odd = [name for name in (*inner, *names) if not is_utf8(name)]
         for name in odd:
             problems.append(not_utf8(Path(place, name)))

@@ -95,3 +95,18 @@ def lora_folder(path: Path) -> Path:
         return path
     runs = runs_at(path.absolute())
     return loras_of(runs[0])[0] if len(runs) == 1 else path
+
+
+def is_state_file(path: Path) -> bool:
+    """Whether a file is a training's state, which runs keep beside their LoRAs."""
+    return path.parent.name == "state" and path.name.startswith("step-")
+
+
+DRAWINGS = "drawings"
+"""Of a project or a workspace: a folder in it for each day, with what was drawn then."""
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+
+
+def is_drawn_folder(path: Path) -> bool:
+    """Whether a folder is a day's drawings, ``drawings/2026-01-31``."""
+    return path.parent.name == DRAWINGS and _DAY.fullmatch(path.name) is not None

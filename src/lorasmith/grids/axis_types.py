@@ -21,7 +21,8 @@ from lorasmith.grids.snapshots import (
     split_run,
 )
 from lorasmith.grids.values import numbers, split_list
-from lorasmith.sampling.samplers import AUTOMATIC, AUTOMATIC_TITLE, SCHEDULES, find_sampler
+from lorasmith.sampling.request import AUTOMATIC
+from lorasmith.sampling.samplers import AUTOMATIC_TITLE, SCHEDULES, find_sampler
 from lorasmith.sampling.sources import Sources
 
 Values = Callable[[list[str], str, Sources], list[Value]]

@@ -13,17 +13,19 @@ from typing import TYPE_CHECKING
 
 from lorasmith.core.disk import discard
 from lorasmith.core.errors import Stopped
-from lorasmith.core.events import Controls, Notice, Observer
+from lorasmith.core.events import Controls, Notice, Observer, PictureDrawn
 from lorasmith.core.files import write_text
 from lorasmith.core.text import quantity
 from lorasmith.jobs.images import Place
 
 if TYPE_CHECKING:
+    from lorasmith.jobs.kept_models import KeptModels
     from lorasmith.models.reference import ModelReference
     from lorasmith.sampling.from_dataset import Drawing
     from lorasmith.sampling.images import GeneratedImage
     from lorasmith.sampling.request import ImageRequest
     from lorasmith.sampling.sources import Sources
+    from lorasmith.sampling.step_preview import Watch
 
 _NUMBERED = re.compile(r"(\d{5,})-\d+\.png", re.ASCII)
 
@@ -87,8 +89,19 @@ def warn_of_trigger(drawings: Sequence[Drawing], observer: Observer) -> None:
         observer(Notice("warning", f'{text}--without "{shared[0]}"'))
 
 
-def draw(work: Work, observer: Observer, controls: Controls) -> GenerateReport:
+def draw(
+    work: Work,
+    observer: Observer,
+    controls: Controls,
+    *,
+    kept: KeptModels | None = None,
+    watch: Watch | None = None,
+) -> GenerateReport:
     """Generate what is not there yet.
+
+    Args:
+        kept: loads the model, and keeps it.
+        watch: as :func:`.generate.generate`.
 
     Raises:
         Stopped: finished images stay.
@@ -104,7 +117,15 @@ def draw(work: Work, observer: Observer, controls: Controls) -> GenerateReport:
         return report
     device = work.place.device
     library = work.sources.library if work.sources else None
-    model = load_model(work.model, dtype=work.place.dtypes[str(work.model.path)], device=device)
+    dtype = work.place.dtypes[str(work.model.path)]
+    if kept is None:
+        model = load_model(work.model, dtype=dtype, device=device)
+        provenance = Provenance(work.model)
+    else:
+        model = kept.load(work.model, dtype, device, observer)
+        provenance = kept.provenance(work.model)
+        if library is not None:
+            library.loaded = kept.loras
     for note in model.notes:
         observer(Notice("warning", note))
     images = generate(
@@ -114,18 +135,24 @@ def draw(work: Work, observer: Observer, controls: Controls) -> GenerateReport:
         embeddings=work.sources.embeddings if work.sources else None,
         wildcards=work.sources.wildcards if work.sources else None,
         batch=work.batch,
-        describe=Provenance(work.model).describer(library),
+        describe=provenance.describer(library),
         observer=observer,
         controls=controls,
+        watch=watch,
     )
     try:
         with ImageWriter(device) as writer:
             for image in images:
                 write, path = _writing(work, pending[image.index], image)
-                writer.add(write, partial(report.images.append, path))
+                writer.add(write, partial(_note_written, report, path, observer))
     except Stopped as stop:
         raise Stopped(f"stopped; {report.summary}") from stop
     return report
+
+
+def _note_written(report: GenerateReport, path: Path, observer: Observer) -> None:
+    report.images.append(path)
+    observer(PictureDrawn(path))
 
 
 def _pending(work: Work, observer: Observer) -> list[int]:

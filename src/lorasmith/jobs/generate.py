@@ -89,11 +89,12 @@ class GenerateRequest(ImageJob):
             UserError: with everything that is wrong; nothing has been written.
             Stopped: finished images stay.
         """
-        return draw(_prepare(self, observer), observer, controls)
+        return draw(prepare(self, observer), observer, controls)
 
 
-def _prepare(job: GenerateRequest, observer: Observer) -> Work:
-    """
+def prepare(job: GenerateRequest, observer: Observer) -> Work:
+    """What is to be drawn, checked but for the weights.
+
     Raises:
         UserError: with everything that is wrong.
     """

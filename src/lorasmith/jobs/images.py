@@ -30,11 +30,11 @@ def suited_to(model: ModelReference) -> dict[str, Any]:
     """What a model's file says of how it is drawn with best, by fields of an
     :class:`.ImageRequest`; training's samples are drawn so, too. Nothing of one that cannot be
     read, which :func:`choose_place` says."""
-    from lorasmith.models.open import open_checkpoint
+    from lorasmith.models.open import open_unchanged
     from lorasmith.training.setup.base_defaults import read_entry
 
     try:
-        checkpoint = open_checkpoint(model)
+        checkpoint = open_unchanged(model)
     except UserError:
         return {}
     said = read_entry(checkpoint.defaults, checkpoint.source)[0]
@@ -198,16 +198,17 @@ def choose_place(
         UserError: a model, VAE, layer or device is not there, or the device lacks the precision.
     """
     from lorasmith.models.families.table import check_clip_skip
-    from lorasmith.models.open import read_architecture
+    from lorasmith.models.open import open_unchanged
     from lorasmith.tensors.device import choose_device, choose_precision
 
     problems: list[Problem] = []
     chosen = collect_problems(problems, lambda: choose_device(device))
     dtypes: dict[str, torch.dtype] = {}
     for model, clip_skips in models:
-        architecture = collect_problems(problems, partial(read_architecture, model))
-        if architecture is None:
+        checkpoint = collect_problems(problems, partial(open_unchanged, model))
+        if checkpoint is None:
             continue
+        architecture = checkpoint.architecture
         for skip in clip_skips:
             check = partial(check_clip_skip, architecture, skip, "clip_skip")
             collect_problems(problems, check)

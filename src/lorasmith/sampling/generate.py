@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import torch
 from PIL import Image
@@ -27,6 +28,7 @@ from lorasmith.sampling.img2img import Canvas, open_canvas, pixels_of
 from lorasmith.sampling.infotext import Describe
 from lorasmith.sampling.lora_library import AttachedLoras, LoraLibrary
 from lorasmith.sampling.request import UPSCALERS, ImageRequest
+from lorasmith.sampling.step_preview import Watch, clean_latents
 from lorasmith.tensors.transfer import to_device
 
 # Latent elements (h times w) that one call of the denoiser gets, guidance not counted. More does
@@ -47,6 +49,7 @@ def generate(
     describe: Describe = describe_alone,
     observer: Observer = ignore,
     controls: Controls | None = None,
+    watch: Watch | None = None,
 ) -> Iterator[GeneratedImage]:
     """Make the images, in batches; each is yielded as soon as it is done.
 
@@ -58,6 +61,8 @@ def generate(
         describe: says how an image was made; see :meth:`.Provenance.describer`.
         observer: gets a Progress after each step (in image steps) and Notices.
         controls: a stop request ends the work after the step in progress.
+        watch: called after each step with the places of its requests, and with what gives their
+            latents (B, C, h, w) as far as they can be told then.
 
     Raises:
         PromptError: at once, with everything that is wrong in any request.
@@ -71,7 +76,7 @@ def generate(
     for each in prepared:
         groups.setdefault(each.batch_key, []).append(each)
     total = sum(one.calls(model.prediction) for each in prepared for one in each.passes)
-    counter = _Counter(total, observer, controls or Controls())
+    counter = _Counter(total, observer, controls or Controls(), watch)
 
     def images() -> Iterator[GeneratedImage]:
         for group in groups.values():
@@ -90,8 +95,11 @@ def generate(
 class _Counter:
     """Tells the observer how many image steps are done, and heeds stop requests."""
 
-    def __init__(self, total: int, observer: Observer, controls: Controls) -> None:
+    def __init__(
+        self, total: int, observer: Observer, controls: Controls, watch: Watch | None
+    ) -> None:
         self.done, self.total = 0, total
+        self.watch = watch
         self._observer, self._controls = observer, controls
 
     def check(self) -> None:
@@ -224,6 +232,10 @@ class _Batch:
             with _clip_skip(model, first.request.clip_skip):
                 guided, positive = plan.predict(noisy, timestep, step - first.passes[number].skip)
             self._counter.add(len(noisy))
+            if self._counter.watch is not None:
+                places = [each.index for each in self._prepared]
+                latents = partial(clean_latents, model, noisy, guided, timestep)
+                self._counter.watch(places, latents)
             return rescaled(guided, positive, phi) if any(shares) else guided
 
         return guide

@@ -100,6 +100,10 @@ class Provenance:
     _model_hash: list[Future[str]] = field(default_factory=list)
     _lora_hashes: dict[Path, str] = field(default_factory=dict)
 
+    def of(self, model: ModelReference) -> Provenance:
+        """The same file, whose hash is known then, otherwise read; LoRAs are hashed anew."""
+        return Provenance(model, self._model_hash)
+
     def describer(self, library: LoraLibrary | None = None, attached: str = "") -> Describe:
         """What tells of a finished image, in any thread.
 

@@ -19,6 +19,7 @@ from lorasmith.core.events import Notice, Observer, ignore
 from lorasmith.core.files import files_below, read_safetensors_header
 from lorasmith.core.text import did_you_mean, shortlist
 from lorasmith.formats.layer_names import describe
+from lorasmith.formats.run_paths import is_state_file
 from lorasmith.models.diffusion_model import DiffusionModel
 from lorasmith.prompts.lora_tags import LoraTag
 from lorasmith.prompts.schedule import ALWAYS, StepRange
@@ -79,6 +80,45 @@ def set_strengths(model: DiffusionModel, network: AdapterNetwork, tag: LoraTag) 
     return strengths
 
 
+class LoadedLoras:
+    """The networks of LoRA files on one model, kept from one image to the next. A file that has
+    changed meanwhile is read again."""
+
+    def __init__(self) -> None:
+        self._model: DiffusionModel | None = None
+        self._networks: OrderedDict[tuple[Path, int, int], AdapterNetwork] = OrderedDict()
+
+    def network(self, model: DiffusionModel, path: Path) -> tuple[AdapterNetwork, bool]:
+        """The network of a file, and whether it was read just now.
+
+        Raises:
+            LoraFileError: it is damaged or belongs to another family of models.
+        """
+        if model is not self._model:
+            self._model = model
+            self._networks.clear()
+        key = _state_of(path)
+        network = self._networks.get(key)
+        is_new = network is None
+        if network is None:
+            tensors = load_lora(path).tensors
+            network = AdapterNetwork.load(tensors, model.adapter_roots(), where=str(path))
+            self._networks[key] = network
+            # One more than is kept may be in use: a prompt can name any number.
+            while len(self._networks) > KEPT:
+                self._networks.popitem(last=False)
+        self._networks.move_to_end(key)
+        return network, is_new
+
+
+def _state_of(path: Path) -> tuple[Path, int, int]:
+    try:
+        status = path.stat()
+    except OSError:  # Reading it says so.
+        return path, 0, 0
+    return path, status.st_size, status.st_mtime_ns
+
+
 class LoraLibrary:
     """The LoRAs of a folder and its sub-folders; a web UI's ``models/Lora`` for one.
 
@@ -89,16 +129,18 @@ class LoraLibrary:
     Args:
         folder: where to look, for ``files``; ``None`` for a library without LoRAs.
         observer: is told what in a file matched nothing, once per file.
+
+    Attributes:
+        loaded: those in memory; another library's may be put here, which then stay.
     """
 
     def __init__(self, folder: Path | None, *, observer: Observer = ignore) -> None:
         self.folder = folder
+        self.loaded = LoadedLoras()
         self._observer = observer
-        self._model: DiffusionModel | None = None
-        self._networks: OrderedDict[Path, AdapterNetwork] = OrderedDict()
         self._paths: dict[str, list[Path]] = {}
         self._aliases: dict[str, list[Path]] | None = None
-        self.files = [path for path in files_below(folder, EXTENSIONS) if not _is_state(path)]
+        self.files = [path for path in files_below(folder, EXTENSIONS) if not is_state_file(path)]
         for path in self.files:
             below = path.relative_to(folder or path)
             for name in {path.name, path.stem, str(below), str(below.with_suffix(""))}:
@@ -182,19 +224,9 @@ class LoraLibrary:
             yield AttachedLoras(model, loras)
 
     def _network(self, model: DiffusionModel, path: Path) -> AdapterNetwork:
-        if model is not self._model:
-            self._model = model
-            self._networks.clear()
-        network = self._networks.get(path)
-        if network is None:
-            tensors = load_lora(path).tensors
-            network = AdapterNetwork.load(tensors, model.adapter_roots(), where=str(path))
+        network, is_new = self.loaded.network(model, path)
+        if is_new:
             self._report(path, network)
-            self._networks[path] = network
-            # One more than is kept may be in use: a prompt can name any number.
-            while len(self._networks) > KEPT:
-                self._networks.popitem(last=False)
-        self._networks.move_to_end(path)
         return network
 
     def _report(self, path: Path, network: AdapterNetwork) -> None:
@@ -218,8 +250,3 @@ def _output_name(path: Path) -> str:
         return read_safetensors_header(path).metadata.get("ss_output_name", "")
     except (ValueError, OSError):  # a pickle, or damaged: loading it says so
         return ""
-
-
-def _is_state(path: Path) -> bool:
-    """A training's state, which runs keep beside their LoRAs."""
-    return path.parent.name == "state" and path.name.startswith("step-")

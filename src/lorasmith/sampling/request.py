@@ -13,6 +13,39 @@ MAX_SIZE = 4096
 MAX_SEED = 2**63 - 1
 MAX_STEPS = 500
 
+SAMPLER_TITLES: dict[str, str] = {
+    "ddim": "DDIM",
+    "plms": "PLMS",
+    "euler": "Euler",
+    "euler_a": "Euler a",
+    "lms": "LMS",
+    "heun": "Heun",
+    "dpm2": "DPM2",
+    "dpm2_a": "DPM2 a",
+    "dpmpp_2m": "DPM++ 2M",
+    "dpmpp_2m_sde": "DPM++ 2M SDE",
+    "dpmpp_2m_sde_heun": "DPM++ 2M SDE Heun",
+    "dpmpp_3m_sde": "DPM++ 3M SDE",
+    "dpmpp_2s_a": "DPM++ 2S a",
+    "dpmpp_sde": "DPM++ SDE",
+    "unipc": "UniPC",
+    "deis": "DEIS",
+    "lcm": "LCM",
+}
+"""As in the web UIs and in a picture's parameters."""
+
+AUTOMATIC = "automatic"
+SCHEDULE_TITLES: dict[str, str] = {
+    AUTOMATIC: "Automatic",
+    "uniform": "Uniform",
+    "karras": "Karras",
+    "exponential": "Exponential",
+    "sgm_uniform": "SGM Uniform",
+    "simple": "Simple",
+    "beta": "Beta",
+}
+"""Of the spacings of a sampler's steps."""
+
 MaskedContent = Literal["original", "noise"]
 
 

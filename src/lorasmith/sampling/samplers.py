@@ -39,7 +39,7 @@ from lorasmith.diffusion.schedule import (
     scaled_linear_alphas_cumprod,
     zero_terminal_snr,
 )
-from lorasmith.sampling.request import MAX_STEPS
+from lorasmith.sampling.request import AUTOMATIC, MAX_STEPS, SAMPLER_TITLES, SCHEDULE_TITLES
 from lorasmith.sampling.solvers import TwoStageScheduler, sigma_table, sigmas_at_times
 
 DEFAULT = "ddim"
@@ -58,32 +58,34 @@ class Schedule:
     """One spacing.
 
     Args:
-        title: as in the web UIs and in an image's parameters.
         options: what diffusers calls it, where it has it for all its schedulers.
         other_names: further spellings.
     """
 
     name: str
-    title: str
     options: dict[str, Any] = field(default_factory=dict)
     other_names: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """As in the web UIs and in an image's parameters."""
+        return SCHEDULE_TITLES[self.name]
 
 
 SCHEDULES: dict[str, Schedule] = {
     schedule.name: schedule
     for schedule in (
-        Schedule("uniform", "Uniform", other_names=("normal", "discrete")),
-        Schedule("karras", "Karras", {"use_karras_sigmas": True}),
-        Schedule("exponential", "Exponential", {"use_exponential_sigmas": True}),
-        Schedule("sgm_uniform", "SGM Uniform"),
-        Schedule("simple", "Simple", {"timestep_spacing": "trailing"}),
+        Schedule("uniform", other_names=("normal", "discrete")),
+        Schedule("karras", {"use_karras_sigmas": True}),
+        Schedule("exponential", {"use_exponential_sigmas": True}),
+        Schedule("sgm_uniform"),
+        Schedule("simple", {"timestep_spacing": "trailing"}),
         # diffusers' flag of this name spreads the noise levels themselves, not the timesteps.
-        Schedule("beta", "Beta"),
+        Schedule("beta"),
     )
 }
 
-AUTOMATIC = "automatic"
-AUTOMATIC_TITLE = "Automatic"
+AUTOMATIC_TITLE = SCHEDULE_TITLES[AUTOMATIC]
 
 
 class Scheduler(Protocol):
@@ -109,7 +111,6 @@ class Sampler:
 
     Args:
         name: as in settings (``euler_a``).
-        title: as in the web UIs and in an image's parameters (``Euler a``).
         scheduler: diffusers' class.
         options: its settings beyond the noise schedule.
         schedule: how its noise levels are spaced; in the table, when nobody says otherwise.
@@ -120,7 +121,6 @@ class Sampler:
     """
 
     name: str
-    title: str
     scheduler: Callable[..., Any]
     options: dict[str, Any]
     schedule: str = AUTOMATIC
@@ -128,6 +128,11 @@ class Sampler:
     draws_noise: bool = False
     takes_eta: bool = False
     max_steps: int = MAX_STEPS
+
+    @property
+    def title(self) -> str:
+        """As in the web UIs and in an image's parameters (``Euler a``)."""
+        return SAMPLER_TITLES[self.name]
 
     @property
     def schedule_title(self) -> str:
@@ -229,52 +234,52 @@ SAMPLERS: dict[str, Sampler] = {
     sampler.name: sampler
     for sampler in (
         Sampler(
-            "ddim", "DDIM", DDIMScheduler,
+            "ddim", DDIMScheduler,
             {"clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1}, takes_eta=True,
         ),
         Sampler(
-            "plms", "PLMS", PNDMScheduler,
+            "plms", PNDMScheduler,
             {"skip_prk_steps": True, "set_alpha_to_one": False, "steps_offset": 1},
         ),
-        Sampler("euler", "Euler", EulerDiscreteScheduler, {}, _K, _K),
+        Sampler("euler", EulerDiscreteScheduler, {}, _K, _K),
         Sampler(
-            "euler_a", "Euler a", EulerAncestralDiscreteScheduler, {}, _K, _K, draws_noise=True
+            "euler_a", EulerAncestralDiscreteScheduler, {}, _K, _K, draws_noise=True
         ),
-        Sampler("lms", "LMS", LMSDiscreteScheduler, {}, _K, _K),
-        Sampler("heun", "Heun", HeunDiscreteScheduler, {}, _K, _K),
-        Sampler("dpm2", "DPM2", KDPM2DiscreteScheduler, {}, "karras", _K),
+        Sampler("lms", LMSDiscreteScheduler, {}, _K, _K),
+        Sampler("heun", HeunDiscreteScheduler, {}, _K, _K),
+        Sampler("dpm2", KDPM2DiscreteScheduler, {}, "karras", _K),
         Sampler(
-            "dpm2_a", "DPM2 a", KDPM2AncestralDiscreteScheduler, {}, "karras", _K,
+            "dpm2_a", KDPM2AncestralDiscreteScheduler, {}, "karras", _K,
             draws_noise=True,
         ),
-        Sampler("dpmpp_2m", "DPM++ 2M", DPMSolverMultistepScheduler, {}, "karras", _MULTISTEP),
+        Sampler("dpmpp_2m", DPMSolverMultistepScheduler, {}, "karras", _MULTISTEP),
         Sampler(
-            "dpmpp_2m_sde", "DPM++ 2M SDE", DPMSolverMultistepScheduler, _SDE,
+            "dpmpp_2m_sde", DPMSolverMultistepScheduler, _SDE,
             "exponential", _MULTISTEP, draws_noise=True,
         ),
         Sampler(
-            "dpmpp_2m_sde_heun", "DPM++ 2M SDE Heun", DPMSolverMultistepScheduler,
+            "dpmpp_2m_sde_heun", DPMSolverMultistepScheduler,
             {**_SDE, "solver_type": "heun"}, "exponential", _MULTISTEP, draws_noise=True,
         ),
         Sampler(
-            "dpmpp_3m_sde", "DPM++ 3M SDE", DPMSolverMultistepScheduler,
+            "dpmpp_3m_sde", DPMSolverMultistepScheduler,
             {**_SDE, "solver_order": 3}, "exponential", _MULTISTEP, draws_noise=True,
         ),
         Sampler(
-            "dpmpp_2s_a", "DPM++ 2S a", TwoStageScheduler, {"noisy_middle": False},
+            "dpmpp_2s_a", TwoStageScheduler, {"noisy_middle": False},
             "karras", _K, draws_noise=True,
         ),
         Sampler(
-            "dpmpp_sde", "DPM++ SDE", TwoStageScheduler, {"noisy_middle": True},
+            "dpmpp_sde", TwoStageScheduler, {"noisy_middle": True},
             "karras", _K, draws_noise=True,
         ),
         Sampler(
-            "unipc", "UniPC", UniPCMultistepScheduler,
+            "unipc", UniPCMultistepScheduler,
             {}, _MULTISTEP, _MULTISTEP,
         ),
-        Sampler("deis", "DEIS", DEISMultistepScheduler, {}, _MULTISTEP, _MULTISTEP),
+        Sampler("deis", DEISMultistepScheduler, {}, _MULTISTEP, _MULTISTEP),
         # Its steps are chosen out of the 50 that latent consistency models are distilled from.
-        Sampler("lcm", "LCM", LCMScheduler, {}, draws_noise=True, max_steps=50),
+        Sampler("lcm", LCMScheduler, {}, draws_noise=True, max_steps=50),
     )
 }  # fmt: skip
 

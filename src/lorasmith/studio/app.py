@@ -21,6 +21,7 @@ from lorasmith.studio.api import (
     changes,
     dataset,
     dataset_pictures,
+    draw,
     files,
     jobs,
     projects,
@@ -37,7 +38,18 @@ PAGES = ("/", "/dataset", "/sort", "/train", "/run")
 """Addresses that the bundle itself makes pages of."""
 ROUTERS = tuple(
     each.router
-    for each in (session, runs, train, files, projects, dataset, dataset_pictures, jobs, changes)
+    for each in (
+        session,
+        runs,
+        train,
+        files,
+        projects,
+        dataset,
+        dataset_pictures,
+        draw,
+        jobs,
+        changes,
+    )
 )
 
 NO_BUNDLE = """<!doctype html>

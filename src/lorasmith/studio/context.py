@@ -6,6 +6,7 @@ Handlers take it as a parameter, ``studio: StudioDep``.
 from __future__ import annotations
 
 import os
+import re
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,12 @@ from pydantic import BaseModel
 from lorasmith.advice.doctor.nvidia import CardWatch
 from lorasmith.core.errors import Problem
 from lorasmith.jobs.curating.open_dataset import OpenDatasets
+from lorasmith.jobs.drawings.queue import Drawings
+from lorasmith.jobs.engine.drawing import DrawingEngine
+from lorasmith.jobs.engine.giving_way import GivingWay, jobs_of
 from lorasmith.studio.paths import Roots
+
+_NAME = re.compile(r"\w[\w.-]*(?:/\w[\w.-]*){0,3}")
 
 
 @dataclass(slots=True)
@@ -28,19 +34,36 @@ class Studio:
         closing: set as the server ends, so that streams end.
         cards: what is known of the graphics cards.
         datasets: those that pages have open.
+        guard: has the process that draws and tags, while no job needs the device.
+        drawings: what it is to draw.
     """
 
     roots: Roots
     closing: threading.Event = field(default_factory=threading.Event)
     cards: CardWatch = field(default_factory=CardWatch)
     datasets: OpenDatasets = field(init=False)
+    guard: GivingWay = field(init=False)
+    drawings: Drawings = field(init=False)
 
     def __post_init__(self) -> None:
+        workspace = self.roots.workspace
+        self.guard = GivingWay(DrawingEngine(workspace), jobs_of(workspace))
+        self.drawings = Drawings(workspace, self.guard)
         self.datasets = OpenDatasets(lambda path: Path(os.path.realpath(path)) in self.roots)
 
     @property
     def workspace(self) -> Path:
         return self.roots.workspace
+
+    def model(self, name: str) -> str:
+        """A model's name, or its place on a hub; what is a file or folder must be one inside.
+
+        Raises:
+            OutsideError: it leads out.
+        """
+        if _NAME.fullmatch(name) and not os.path.lexists(self.workspace / name):
+            return name
+        return str(self.roots.resolve(name))
 
 
 class ProblemOut(BaseModel):

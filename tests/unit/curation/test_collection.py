@@ -50,6 +50,13 @@ def test_what_runs_drew_is_no_part_of_it(tmp_path: Path, save: Save) -> None:
     assert names(run) == ["samples/b.png"]
 
 
+def test_what_was_drawn_is_no_part_of_it(tmp_path: Path, save: Save) -> None:
+    for place in ("a", "drawings/2026-01-31/b", "drawings/old/c", "2026-01-31/d"):
+        save(tmp_path / f"{place}.png")
+    assert names(tmp_path) == ["a.png", "2026-01-31/d.png", "drawings/old/c.png"]
+    assert names(tmp_path / "drawings" / "2026-01-31") == ["b.png"]
+
+
 def test_masks_in_folders(tmp_path: Path, save: Save) -> None:
     """Inside, and named like the images' folder, they move with the image; others may be shared."""
     for place in ("1_a/x", "1_a/masks/x", "1_b/y", "masks/1_b/y", "1_c/z", "masks/z"):

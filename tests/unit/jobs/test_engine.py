@@ -17,7 +17,8 @@ import pytest
 from lorasmith.core.errors import RunError
 from lorasmith.core.events import ignore
 from lorasmith.demo.character import write_training_set
-from lorasmith.jobs.engine import Engine, serve
+from lorasmith.jobs.engine.planning import PlanningEngine as Engine
+from lorasmith.jobs.engine.serve import planning_answers, serve
 from lorasmith.jobs.plan import PlanAnswer
 from lorasmith.jobs.training import TrainRequest
 
@@ -134,7 +135,8 @@ def test_it_ends_when_nobody_asks_for_a_while(tmp_path: Path) -> None:
 
 def test_it_ends_with_the_one_who_asks(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from lorasmith.jobs.engine import Engine\n"
+        "import sys; from pathlib import Path\n"
+        "from lorasmith.jobs.engine.planning import PlanningEngine as Engine\n"
         f"engine = Engine(Path({str(tmp_path)!r}), (sys.executable, '-c', {STUB!r}))\n"
         "print(engine.plan({}).command, flush=True); assert 'torch' not in sys.modules\n"
         "import os; os._exit(0)"
@@ -158,7 +160,7 @@ def ask(*questions: dict[str, Any]) -> list[PlanAnswer]:
         for n, question in enumerate(questions)
     ]
     answers = io.BytesIO()
-    serve(io.BytesIO("".join(lines).encode()), answers)
+    serve(io.BytesIO("".join(lines).encode()), answers, planning_answers())
     records = [json.loads(line) for line in answers.getvalue().splitlines()]
     assert [record["id"] for record in records] == list(range(len(questions)))
     return [PlanAnswer.model_validate(record["answer"]) for record in records]

@@ -1,29 +1,39 @@
 // What has changed on the server, told as it happens; pages ask anew for what they show.
 import { signal } from "@preact/signals";
+import type { Schemas } from "./client";
 
 /** Of nothing in particular where changes may have been missed. */
 export type Topics = string[] | "any";
 type Listener = (topics: Topics) => void;
+type Drawing = Schemas["DrawingRecord"];
 
 const listeners = new Set<Listener>();
+const drawingListeners = new Set<(drawing: Drawing) => void>();
 
 /** Whether the server tells of changes at present. */
 export const connected = signal(true);
 
-/** Calls `listener` with the topics that changed: "jobs", "projects", "run:PATH", "dataset:PATH". Returns what ends it. */
+/** Calls `listener` with the topics that changed: "jobs", "projects", "run:PATH", "dataset:PATH", "drawings". Returns what ends it. */
 export function onChange(listener: Listener): () => void {
   listeners.add(listener);
   return () => listeners.delete(listener);
+}
+
+/** Calls `listener` with a drawing as it is now, at each of its steps. Returns what ends it. */
+export function onDrawing(listener: (drawing: Drawing) => void): () => void {
+  drawingListeners.add(listener);
+  return () => drawingListeners.delete(listener);
 }
 
 /** Whether a change is one of these. */
 export const concerns = (changed: Topics, ...topics: string[]): boolean =>
   changed === "any" || topics.some((topic) => changed.includes(topic));
 
-type Message = { topics: Topics } | { connected: boolean };
+type Message = { topics: Topics } | { connected: boolean } | { drawing: Drawing };
 
 function take(message: Message): void {
   if ("topics" in message) for (const listener of [...listeners]) listener(message.topics);
+  else if ("drawing" in message) for (const listener of [...drawingListeners]) listener(message.drawing);
   else connected.value = message.connected;
 }
 
@@ -34,6 +44,9 @@ function connect(tell: (message: Message) => void): void {
   source.addEventListener("open", () => tell({ connected: true }));
   source.addEventListener("error", () => tell({ connected: false }));
   source.addEventListener("changed", (event) => tell(JSON.parse((event as MessageEvent<string>).data) as Message));
+  source.addEventListener("drawing", (event) =>
+    tell({ drawing: JSON.parse((event as MessageEvent<string>).data) as Drawing }),
+  );
 }
 
 /** Listens for as long as the page is open. */

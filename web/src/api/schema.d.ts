@@ -450,6 +450,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/dataset/tag-one": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Post Tag One
+         * @description What a tagger says of one picture, by a process that keeps it loaded; its scores are kept
+         *     like those of a tagger that looked at all. On the processor while a job has the device.
+         */
+        post: operations["post_tag_one_api_dataset_tag_one_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/dataset/tags": {
         parameters: {
             query?: never;
@@ -542,6 +563,188 @@ export interface paths {
         get: operations["get_disk_api_disk_get"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/draw": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Drawings
+         * @description What is being drawn, what waits, and what has ended since the studio began.
+         */
+        get: operations["drawings_api_draw_get"];
+        put?: never;
+        /**
+         * Draw
+         * @description Draw it, after those that were asked for before.
+         */
+        post: operations["draw_api_draw_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/draw/history": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * History
+         * @description Pictures that were drawn, the newest first.
+         */
+        get: operations["history_api_draw_history_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/draw/lora-preview": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Put Preview
+         * @description Make a drawing the preview of a LoRA: ``NAME.png`` beside it, as web UIs read it.
+         */
+        put: operations["put_preview_api_draw_lora_preview_put"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/draw/loras": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Loras
+         * @description The LoRA files of a folder and those in it, by the names that prompts have for them; those
+         *     of the workspace where none is given.
+         */
+        get: operations["loras_api_draw_loras_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/draw/options": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Options
+         * @description What a form offers: samplers, sizes' limits, blocks.
+         */
+        get: operations["options_api_draw_options_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/draw/settings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Settings
+         * @description What a picture says made it: of a web UI's, or drawn here.
+         */
+        get: operations["settings_api_draw_settings_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/draw/warm-up": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Warm Up
+         * @description Begin what draws and load the model of a drawing, for a page that will ask for one.
+         */
+        post: operations["warm_up_api_draw_warm_up_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/draw/{number}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Drawing */
+        get: operations["drawing_api_draw__number__get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/draw/{number}/cancel": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Cancel
+         * @description Forget one that waits, or stop one between two of its steps; finished pictures stay.
+         */
+        post: operations["cancel_api_draw__number__cancel_post"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1663,6 +1866,153 @@ export interface components {
             /** Total */
             total: number;
         };
+        /**
+         * DrawingOptions
+         * @description What a form for drawings offers.
+         *
+         *     Args:
+         *         samplers, schedules, upscalers: titles, by the names that a request has.
+         *         blocks: names of the UNet's blocks, and BASE, the text encoder.
+         *         block_presets: weights by block, by the names that people know.
+         *         defaults: of `lorasmith generate`, by option.
+         *         limits: lowest and highest, by option.
+         */
+        DrawingOptions: {
+            /** Block Presets */
+            block_presets: {
+                [key: string]: {
+                    [key: string]: number;
+                };
+            };
+            /** Blocks */
+            blocks: string[];
+            /** Defaults */
+            defaults: {
+                [key: string]: string | number | boolean | null;
+            };
+            /** Limits */
+            limits: {
+                [key: string]: [
+                    number,
+                    number
+                ];
+            };
+            /** Samplers */
+            samplers: {
+                [key: string]: string;
+            };
+            /** Schedules */
+            schedules: {
+                [key: string]: string;
+            };
+            /** Upscalers */
+            upscalers: {
+                [key: string]: string;
+            };
+        };
+        /**
+         * DrawingRecord
+         * @description A drawing that was asked for.
+         *
+         *     Args:
+         *         why: it waits, or has ended other than well.
+         *         what, done, total: how far it is: "loading the model", "drawing pictures".
+         *         pictures: the files that are there.
+         *         began, ended: Unix time, s.
+         *         first: seconds from when it was asked for to the end of its first step.
+         *         notes: what there is to know, such as the seed that was chosen.
+         */
+        DrawingRecord: {
+            /** Began */
+            began?: number | null;
+            /** Command Line */
+            command_line: string;
+            /** Created */
+            created: number;
+            /**
+             * Done
+             * @default 0
+             */
+            done: number;
+            drawing: components["schemas"]["NewDrawing"];
+            /** Ended */
+            ended?: number | null;
+            /** First */
+            first?: number | null;
+            /** Id */
+            id: string;
+            /** Notes */
+            notes?: string[];
+            /** Pictures */
+            pictures?: string[];
+            /** Previews */
+            previews?: components["schemas"]["PreviewRecord"][];
+            /** Problems */
+            problems?: components["schemas"]["FileProblem"][];
+            /**
+             * State
+             * @default waiting
+             * @enum {string}
+             */
+            state: "waiting" | "drawing" | "done" | "failed" | "cancelled";
+            /**
+             * Total
+             * @default 0
+             */
+            total: number;
+            /**
+             * What
+             * @default
+             */
+            what: string;
+            /**
+             * Why
+             * @default
+             */
+            why: string;
+        };
+        /**
+         * DrawnPicture
+         * @description Args:
+         *         version: another one whenever the file is; for its address.
+         *         width, height: px.
+         *         settings: steps, sampler, seed …, as a web UI names them.
+         *         text: all that it says, as it stands in the file.
+         */
+        DrawnPicture: {
+            /** Day */
+            day: string;
+            /** Height */
+            height: number;
+            /** Negative */
+            negative: string;
+            /** Path */
+            path: string;
+            /** Prompt */
+            prompt: string;
+            /** Settings */
+            settings: {
+                [key: string]: string;
+            };
+            /** Text */
+            text: string;
+            /** Version */
+            version: string;
+            /** Width */
+            width: number;
+        };
+        /**
+         * DrawnPictures
+         * @description ``before``: what to ask for the next ones with; "" where there are none.
+         */
+        DrawnPictures: {
+            /** Before */
+            before: string;
+            /** Folder */
+            folder: string;
+            /** Pictures */
+            pictures: components["schemas"]["DrawnPicture"][];
+        };
         /** Edit */
         Edit: {
             /**
@@ -2066,6 +2416,60 @@ export interface components {
             text: string;
         };
         /**
+         * LoraCard
+         * @description Args:
+         *         name: what a prompt calls it: ``<lora:NAME:1>``.
+         *         preview, preview_version: a picture beside it; "" without one.
+         *         changed: Unix time, s.
+         *         base: of the model it was trained on, as its header says.
+         *         trigger: the words that call what it learned.
+         *         strength: at which its card says it is used best.
+         */
+        LoraCard: {
+            /**
+             * Base
+             * @default
+             */
+            base: string;
+            /** Changed */
+            changed: number;
+            /** File Bytes */
+            file_bytes: number;
+            /** Name */
+            name: string;
+            /**
+             * Negative
+             * @default
+             */
+            negative: string;
+            /** Path */
+            path: string;
+            /**
+             * Preview
+             * @default
+             */
+            preview: string;
+            /**
+             * Preview Version
+             * @default
+             */
+            preview_version: string;
+            /** Strength */
+            strength?: number | null;
+            /**
+             * Trigger
+             * @default
+             */
+            trigger: string;
+        };
+        /** LoraCards */
+        LoraCards: {
+            /** Folder */
+            folder: string;
+            /** Loras */
+            loras: components["schemas"]["LoraCard"][];
+        };
+        /**
          * LoraCopy
          * @description ``folder``: where it is copied to, such as ``models/Lora`` of a web UI.
          */
@@ -2112,6 +2516,31 @@ export interface components {
             picked: boolean;
             /** Step */
             step?: number | null;
+        };
+        /**
+         * LoraUse
+         * @description A LoRA of a drawing, which becomes a tag of its prompt.
+         *
+         *     Args:
+         *         name: a file's name without its ending, or its path below the folder of LoRAs.
+         *         strength: on the UNet, and without the next on the text encoder.
+         *         text_encoder: on the text encoder.
+         *         blocks: weights by block (BASE, IN00 to OUT11); those that are not named have 1.
+         */
+        LoraUse: {
+            /** Blocks */
+            blocks?: {
+                [key: string]: number;
+            } | null;
+            /** Name */
+            name: string;
+            /**
+             * Strength
+             * @default 1
+             */
+            strength: number;
+            /** Text Encoder */
+            text_encoder?: number | null;
         };
         /**
          * Mask
@@ -2241,6 +2670,94 @@ export interface components {
              */
             verb: "demo";
         };
+        /**
+         * NewDrawing
+         * @description What `lorasmith generate` is asked, by the names of its options; what is null is left to it.
+         *
+         *     Args:
+         *         project: the folder whose LoRAs are used and whose ``drawings`` it joins; "" for the
+         *             workspace.
+         *         loras: beside those that the prompt's own tags name.
+         */
+        NewDrawing: {
+            /** Batch */
+            batch?: number | null;
+            /** Cfg */
+            cfg?: number | null;
+            /** Cfg Rescale */
+            cfg_rescale?: number | null;
+            /** Clip Skip */
+            clip_skip?: number | null;
+            /** Count */
+            count?: number | null;
+            /** Denoise */
+            denoise?: number | null;
+            /** Device */
+            device?: string | null;
+            /** Embedding Dir */
+            embedding_dir?: string | null;
+            /** Eta */
+            eta?: number | null;
+            /** Hires */
+            hires?: number | null;
+            /** Hires Denoise */
+            hires_denoise?: number | null;
+            /** Hires Steps */
+            hires_steps?: number | null;
+            /** Hires Upscaler */
+            hires_upscaler?: string | null;
+            /** Init */
+            init?: string | null;
+            /** Lora Dir */
+            lora_dir?: string | null;
+            /**
+             * Loras
+             * @default []
+             */
+            loras: components["schemas"]["LoraUse"][];
+            /** Mask */
+            mask?: string | null;
+            /** Mask Blur */
+            mask_blur?: number | null;
+            /** Mask Padding */
+            mask_padding?: number | null;
+            /** Masked Content */
+            masked_content?: ("original" | "noise") | null;
+            /** Model */
+            model?: string | null;
+            /** Negative */
+            negative?: string | null;
+            /** Precision */
+            precision?: ("auto" | "fp32" | "fp16" | "bf16") | null;
+            /** Prediction */
+            prediction?: ("auto" | "epsilon" | "v") | null;
+            /**
+             * Project
+             * @default
+             */
+            project: string;
+            /**
+             * Prompt
+             * @default
+             */
+            prompt: string;
+            /** Sampler */
+            sampler?: string | null;
+            /** Schedule */
+            schedule?: string | null;
+            /** Seed */
+            seed?: number | null;
+            /** Size */
+            size?: string | null;
+            /** Steps */
+            steps?: number | null;
+            /** Vae */
+            vae?: string | null;
+            /** Wildcard Dir */
+            wildcard_dir?: string | null;
+            /** Zero Terminal Snr */
+            zero_terminal_snr?: boolean | null;
+        };
         /** NewName */
         NewName: {
             /** Name */
@@ -2270,6 +2787,16 @@ export interface components {
              * @constant
              */
             verb: "pick";
+        };
+        /**
+         * NewPreview
+         * @description ``picture`` becomes what stands for the file ``lora``.
+         */
+        NewPreview: {
+            /** Lora */
+            lora: string;
+            /** Picture */
+            picture: string;
         };
         /** NewProject */
         NewProject: {
@@ -2442,6 +2969,29 @@ export interface components {
             version: string;
             /** Width */
             width: number;
+        };
+        /**
+         * PictureSettings
+         * @description What a picture says made it.
+         *
+         *     Args:
+         *         drawing: what would draw it again, with LoRAs by the names that they have here.
+         *         model, model_hash, vae: as it has them; "" where it says nothing.
+         *         missing: LoRAs that are not here.
+         *         notes: what cannot be followed.
+         */
+        PictureSettings: {
+            drawing: components["schemas"]["NewDrawing"];
+            /** Missing */
+            missing: string[];
+            /** Model */
+            model: string;
+            /** Model Hash */
+            model_hash: string;
+            /** Notes */
+            notes: string[];
+            /** Vae */
+            vae: string;
         };
         /**
          * Place
@@ -2723,6 +3273,25 @@ export interface components {
             values: {
                 [key: string]: unknown;
             };
+        };
+        /** PreviewFile */
+        PreviewFile: {
+            /** Path */
+            path: string;
+            /** Version */
+            version: string;
+        };
+        /**
+         * PreviewRecord
+         * @description A small picture of what the one at ``place`` will be; its ``version`` changes with it.
+         */
+        PreviewRecord: {
+            /** Path */
+            path: string;
+            /** Place */
+            place: number;
+            /** Version */
+            version: string;
         };
         /**
          * ProblemOut
@@ -3240,6 +3809,31 @@ export interface components {
             /** Tag */
             tag: string;
         };
+        /**
+         * TagOne
+         * @description ``least``: the lowest score that is told.
+         */
+        TagOne: {
+            /**
+             * Least
+             * @default 0.1
+             */
+            least: number;
+            /** Name */
+            name: string;
+            /** Tagger */
+            tagger: string;
+        };
+        /**
+         * TaggedPicture
+         * @description What a tagger says of one picture, the highest score first.
+         */
+        TaggedPicture: {
+            /** Scores */
+            scores: components["schemas"]["ScoreRecord"][];
+            /** Tagger */
+            tagger: string;
+        };
         /** TagsOfScores */
         TagsOfScores: {
             /**
@@ -3360,6 +3954,14 @@ export interface components {
         WarmUp: {
             /** Running */
             running: boolean;
+        };
+        /**
+         * Warming
+         * @description ``job``: the number of one that has the device, so that nothing is loaded.
+         */
+        Warming: {
+            /** Job */
+            job: number | null;
         };
         /**
          * WordRecord
@@ -4192,6 +4794,41 @@ export interface operations {
             };
         };
     };
+    post_tag_one_api_dataset_tag_one_post: {
+        parameters: {
+            query: {
+                path: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["TagOne"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TaggedPicture"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
     tags_api_dataset_tags_post: {
         parameters: {
             query: {
@@ -4346,6 +4983,321 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Disk"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    drawings_api_draw_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DrawingRecord"][];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    draw_api_draw_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewDrawing"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DrawingRecord"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    history_api_draw_history_get: {
+        parameters: {
+            query?: {
+                project?: string;
+                before?: string;
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DrawnPictures"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    put_preview_api_draw_lora_preview_put: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewPreview"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PreviewFile"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    loras_api_draw_loras_get: {
+        parameters: {
+            query?: {
+                folder?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LoraCards"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    options_api_draw_options_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DrawingOptions"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    settings_api_draw_settings_get: {
+        parameters: {
+            query: {
+                path: string;
+                project?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PictureSettings"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    warm_up_api_draw_warm_up_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewDrawing"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Warming"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    drawing_api_draw__number__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                number: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DrawingRecord"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    cancel_api_draw__number__cancel_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                number: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DrawingRecord"];
                 };
             };
             /** @description what is wrong, by the library */

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, Field
@@ -25,6 +26,8 @@ from lorasmith.jobs.curating.changes import (
     key_of,
 )
 from lorasmith.jobs.curating.open_dataset import OpenDataset
+from lorasmith.jobs.engine.giving_way import CPU, GivingWay
+from lorasmith.jobs.queue.ledger import AUTO
 
 
 class ScoresRecord(BaseModel):
@@ -47,6 +50,13 @@ class ScoreRecord(BaseModel):
     tag: str
     category: str
     score: float
+
+
+class TaggedPicture(BaseModel):
+    """What a tagger says of one picture, the highest score first."""
+
+    tagger: str
+    scores: list[ScoreRecord]
 
 
 class TagQuestion(BaseModel):
@@ -129,6 +139,27 @@ def scores_of_image(dataset: OpenDataset, name: str, least: float) -> list[Score
         for label, value in sorted(pairs, key=lambda pair: -pair[1])
         if value >= least
     ]
+
+
+def tag_one(
+    guard: GivingWay, picture: Path, root: Path, tagger: str, least: float
+) -> TaggedPicture:
+    """One picture through a tagger at once.
+
+    Args:
+        guard: has the process that keeps the tagger loaded.
+        root: the folder that keeps its scores.
+        tagger: as in `lorasmith dataset tag`.
+        least: the lowest score that is told.
+
+    Raises:
+        UserError: there is no such tagger, or the picture cannot be read.
+        BusyError: a picture is being drawn.
+    """
+    device = CPU if guard.job_on(AUTO) is not None else AUTO
+    with guard.using(device):
+        told = guard.engine.tag(picture, root, tagger, device=device, least=least)
+    return TaggedPicture.model_validate(told)
 
 
 def write_kept_tags(dataset: OpenDataset, question: TagQuestion, part: Part) -> ChangesRecord:

@@ -1,9 +1,12 @@
 """What has changed, told as it happens: server-sent events, so that pages ask anew.
 
 An event ``changed`` has the topics: ``jobs``, ``progress`` of those that run, ``projects``,
-``run:PATH`` of each run that has written something, and ``dataset:PATH`` of each dataset that
-pages have open, also while it is still being read; in the first event it has "any". What has
-changed is read off files, whoever changed them.
+``run:PATH`` of each run that has written something, ``dataset:PATH`` of each dataset that pages
+have open, also while it is still being read, and ``drawings`` when one is asked for, ends, or has a
+picture more; in the first event it has "any". What has changed is read off files, whoever changed
+them.
+
+An event ``drawing`` has a drawing as it is now, a :class:`.DrawingRecord`, at each of its steps.
 """
 
 from __future__ import annotations
@@ -27,6 +30,8 @@ router = APIRouter(prefix="/api", tags=["changes"])
 
 LOOKS = 0.4
 """Seconds between two looks."""
+_SHORT_LOOKS = 0.05
+"""Between two looks at drawings, whose steps are watched."""
 _SIGN_OF_LIFE = 15.0
 """Seconds after which something is sent in any case, so that ends of a connection are noticed."""
 _WRITTEN = ("events.jsonl", "metrics.jsonl", "run.json", "pick/verdict.json")
@@ -37,7 +42,7 @@ class Changes:
 
     def __init__(self, studio: Studio) -> None:
         self._workspace = studio.workspace
-        self._datasets = studio.datasets
+        self._datasets, self._drawings = studio.datasets, studio.drawings
         self._ledger = Ledger(studio.workspace)
         self._seen = self._state()
 
@@ -62,6 +67,7 @@ class Changes:
         return {
             "jobs": jobs,
             "progress": told,
+            "drawings": self._drawings.ends,
             # Also of what lies in them: pictures that are copied in, runs that are put away.
             "projects": [
                 (str(folder), *(_changed(folder / name) for name in ("", DATASET, RUNS, LORAS)))
@@ -99,14 +105,23 @@ async def _stream(studio: Studio) -> AsyncIterator[str]:
     changes = await run_in_threadpool(Changes, studio)
     # Whoever comes again may have missed something.
     yield _event("any")
-    quiet = 0.0
+    quiet, since_look = 0.0, 0.0
+    # What there is of drawings, the page asks for.
+    seen = studio.drawings.changes(0)[0]
     while not studio.closing.is_set():
-        await asyncio.sleep(LOOKS)
-        topics = await run_in_threadpool(changes.look)
-        quiet = 0.0 if topics else quiet + LOOKS
-        if topics:
-            yield _event(sorted(topics))
-        elif quiet >= _SIGN_OF_LIFE:
+        await asyncio.sleep(_SHORT_LOOKS)
+        since_look += _SHORT_LOOKS
+        quiet += _SHORT_LOOKS
+        seen, drawings = studio.drawings.changes(seen)
+        for record in drawings:
+            quiet = 0.0
+            yield f"event: drawing\ndata: {record.model_dump_json()}\n\n"
+        if since_look >= LOOKS:
+            since_look = 0.0
+            if topics := await run_in_threadpool(changes.look):
+                quiet = 0.0
+                yield _event(sorted(topics))
+        if quiet >= _SIGN_OF_LIFE:
             quiet = 0.0
             yield ": nothing new\n\n"
 

@@ -3,8 +3,6 @@ buckets, and the jobs that look at all of them."""
 
 from __future__ import annotations
 
-import os
-import re
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
@@ -29,6 +27,7 @@ from lorasmith.jobs.curating.pictures import (
     record_crops,
     record_mask,
 )
+from lorasmith.jobs.curating.tagging import TaggedPicture, tag_one
 from lorasmith.jobs.dataset.tagging import TagRequest
 from lorasmith.jobs.queue.ledger import AUTO
 from lorasmith.jobs.queue.records import JobRecord
@@ -74,6 +73,14 @@ class NewTags(BaseModel):
     where: str = ""
     look: bool = False
     device: str = AUTO
+
+
+class TagOne(BaseModel):
+    """``least``: the lowest score that is told."""
+
+    name: str
+    tagger: str
+    least: Annotated[float, Field(ge=0.01, le=1)] = 0.1
 
 
 class NewCaptions(BaseModel):
@@ -144,7 +151,7 @@ def post_tag(studio: StudioDep, asked: DatasetDep, ledger: LedgerDep, body: NewT
         request = TagRequest.read(
             {
                 "folders": [dataset.folder],
-                "tagger": _model(studio, body.tagger),
+                "tagger": studio.model(body.tagger),
                 "mode": body.mode,
                 **body.thresholds,
             }
@@ -157,6 +164,16 @@ def post_tag(studio: StudioDep, asked: DatasetDep, ledger: LedgerDep, body: NewT
         return _job(studio, ledger, words, _where(dataset, body), title, body.device)
 
 
+@router.post("/tag-one")
+def post_tag_one(studio: StudioDep, asked: DatasetDep, body: TagOne) -> TaggedPicture:
+    """What a tagger says of one picture, by a process that keeps it loaded; its scores are kept
+    like those of a tagger that looked at all. On the processor while a job has the device."""
+    with asked as dataset:
+        picture, root = dataset.image(body.name).path, dataset.root
+    # The dataset is free meanwhile: a tagger may have to be loaded first.
+    return tag_one(studio.guard, picture, root, studio.model(body.tagger), body.least)
+
+
 @router.post("/captions")
 def post_captions(
     studio: StudioDep, asked: DatasetDep, ledger: LedgerDep, body: NewCaptions
@@ -164,7 +181,7 @@ def post_captions(
     """Queue a captioner, which looks at the pictures and writes captions."""
     with asked as dataset:
         words = ["caption", str(dataset.folder), "--mode", body.mode, "--style", body.style]
-        words += ["--model", _model(studio, body.model)] if body.model else []
+        words += ["--model", studio.model(body.model)] if body.model else []
         words += ["--endpoint", body.endpoint] if body.endpoint else []
         words += ["--prefix", body.prefix] if body.prefix else []
         title = f"captions of {dataset.folder.name}"
@@ -194,20 +211,6 @@ def _job(
     job = submit(ledger, command, studio.workspace, title=title, device=device)
     ensure_runners(ledger)
     return JobRecord.of(ledger, job)
-
-
-_NAME = re.compile(r"\w[\w.-]*(?:/\w[\w.-]*){0,3}")
-
-
-def _model(studio: StudioDep, name: str) -> str:
-    """A model's name, or its place on a hub; what is a file or folder must be one inside.
-
-    Raises:
-        OutsideError: it leads out.
-    """
-    if _NAME.fullmatch(name) and not os.path.lexists(studio.workspace / name):
-        return name
-    return str(studio.roots.resolve(name))
 
 
 @router.get("/picture")

@@ -16,7 +16,7 @@ from lorasmith.core.errors import Problem, UserError
 from lorasmith.core.file_names import safe_stem
 from lorasmith.importers.named_files import opening_by
 from lorasmith.jobs.advice import AdviceAnswer
-from lorasmith.jobs.engine import Engine
+from lorasmith.jobs.engine.planning import PlanningEngine
 from lorasmith.jobs.forms import (
     ImportedSettings,
     PresetRecord,
@@ -42,20 +42,20 @@ router = APIRouter(prefix="/api", tags=["train"])
 _making = threading.Lock()
 
 
-def engine_of(app: FastAPI) -> Engine:
+def engine_of(app: FastAPI) -> PlanningEngine:
     """The app's one process with torch; whoever starts a job lets it ``release()`` the device."""
     with _making:
         if not hasattr(app.state, "engine"):
-            app.state.engine = Engine(app.state.studio.workspace)
-    engine: Engine = app.state.engine
+            app.state.engine = PlanningEngine(app.state.studio.workspace)
+    engine: PlanningEngine = app.state.engine
     return engine
 
 
-def _engine(request: Request) -> Engine:
+def _engine(request: Request) -> PlanningEngine:
     return engine_of(request.app)
 
 
-EngineDep = Annotated[Engine, Depends(_engine)]
+EngineDep = Annotated[PlanningEngine, Depends(_engine)]
 
 
 class PlanQuestion(BaseModel):

@@ -1,0 +1,215 @@
+"""Drawings over the API; the process that draws is a stub."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("fastapi")
+
+from fastapi.testclient import TestClient
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from safetensors.numpy import save_file
+from tests.studio.conftest import ADDRESS
+from tests.unit.jobs.drawings.stub import STUB
+
+from lorasmith.jobs.drawings.queue import Drawings
+from lorasmith.jobs.engine.drawing import DrawingEngine
+from lorasmith.jobs.engine.giving_way import GivingWay, jobs_of
+from lorasmith.studio.api.changes import _stream
+from lorasmith.studio.app import create_app
+from lorasmith.studio.context import Studio
+
+TEXT = "zorp <lora:a:1>\nNegative prompt: tail\nSteps: 5, Sampler: DDIM, Seed: 7, Size: 8x8"
+
+
+class Page:
+    def __init__(self, workspace: Path) -> None:
+        app = create_app(workspace)
+        self.studio: Studio = app.state.studio
+        engine = DrawingEngine(workspace, (sys.executable, "-c", STUB))
+        self.studio.guard = GivingWay(engine, jobs_of(workspace))
+        self.studio.drawings = Drawings(workspace, self.studio.guard)
+        self.client = TestClient(app, base_url=ADDRESS)
+
+    def post(self, path: str = "", **body: Any) -> Any:
+        return self.client.post(f"/api/draw{path}", json=body).json()
+
+    def get(self, path: str = "", **query: Any) -> Any:
+        return self.client.get(f"/api/draw{path}", params=query).json()
+
+    def ended(self, number: str) -> Any:
+        deadline = time.monotonic() + 20
+        while (record := self.get(f"/{number}"))["state"] in ("waiting", "drawing"):
+            assert time.monotonic() < deadline, record
+            time.sleep(0.01)
+        return record
+
+
+@pytest.fixture
+def page(workspace: Path) -> Iterator[Page]:
+    page = Page(workspace)
+    yield page
+    page.studio.guard.engine.release()
+
+
+def write_picture(path: Path, text: str = TEXT) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    info = PngInfo()
+    info.add_text("parameters", text)
+    Image.new("RGB", (8, 8)).save(path, pnginfo=info)
+
+
+def write_lora(path: Path, **metadata: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({"lora_unet_x.lora_up.weight": np.zeros((1, 1), np.float32)}, path, metadata)
+
+
+def test_a_drawing_from_its_asking_to_its_end(page: Page, workspace: Path) -> None:
+    body = {
+        "project": "zorp",
+        "prompt": "zorp",
+        "steps": 3,
+        "loras": [{"name": "a", "strength": 0.5, "blocks": {"IN04": 0}}],
+    }
+    record = page.post(**body)
+    assert record["state"] == "waiting"
+    assert record["drawing"]["loras"][0]["blocks"] == {"IN04": 0}
+    line = record["command_line"]
+    assert line.startswith("lorasmith generate --lora-dir")
+    assert f"--out {workspace}/zorp/drawings/20" in line
+    assert "<lora:a:0.5:lbw=1,1,1,1,1,0" in line
+    record = page.ended(record["id"])
+    assert record["state"] == "done"
+    assert record["pictures"]
+    assert page.get()[0]["id"] == record["id"]
+
+
+def test_cancelling(page: Page) -> None:
+    slow, waiting = page.post(prompt="slow"), page.post(prompt="zorp")
+    assert page.post(f"/{waiting['id']}/cancel")["state"] == "cancelled"
+    page.post(f"/{slow['id']}/cancel")
+    assert page.ended(slow["id"])["state"] == "cancelled"
+    assert page.client.post("/api/draw/none/cancel").status_code == 422
+
+
+def test_what_is_wrong_is_told_at_its_option(page: Page) -> None:
+    answer = page.client.post("/api/draw", json={"prompt": "x", "steps": 3, "size": 12})
+    assert answer.status_code == 422
+    record = page.ended(page.post(prompt="wrong")["id"])
+    assert record["problems"] == [{"where": "steps", "what": "too many", "hint": ""}]
+
+
+@pytest.mark.parametrize("name", ["init", "mask", "lora_dir", "model", "vae", "wildcard_dir"])
+@pytest.mark.parametrize("path", ["../secret.png", "/etc/passwd", "zorp/../../secret.png"])
+def test_nothing_outside_is_drawn_from(page: Page, name: str, path: str) -> None:
+    answer = page.client.post("/api/draw", json={"prompt": "x", name: path})
+    assert answer.status_code == 403
+    assert answer.json()["problems"][0]["where"] == name
+    assert page.get() == []
+
+
+def test_nothing_outside_is_read_or_written(page: Page, workspace: Path) -> None:
+    write_lora(workspace / "loras" / "a.safetensors")
+    for query in ({"path": "../secret.png"}, {"path": "x.png", "project": ".."}):
+        assert page.client.get("/api/draw/settings", params=query).status_code == 403
+    for path in ("/api/draw/history", "/api/draw/loras"):
+        name = "project" if "history" in path else "folder"
+        assert page.client.get(path, params={name: ".."}).status_code == 403
+    (workspace / "loras" / "a.png").symlink_to(workspace.parent / "secret.png")
+    body = {"lora": "loras/a.safetensors", "picture": "zorp/dataset/0.png"}
+    assert page.client.put("/api/draw/lora-preview", json=body).status_code == 403
+
+
+def test_steps_are_told_by_the_stream_of_changes(page: Page) -> None:
+    async def listen() -> list[tuple[str, Any]]:
+        stream, heard = _stream(page.studio), []
+        await anext(stream)
+        page.post(prompt="zorp")
+        async for message in stream:
+            kind, data = message.strip().split("\n")
+            heard.append((kind.removeprefix("event: "), json.loads(data.removeprefix("data: "))))
+            topics = [told["topics"] for kind, told in heard if kind == "changed"]
+            if any(t.get("state") == "done" for _, t in heard) and ["drawings"] in topics:
+                return heard
+        raise AssertionError("the stream ended")
+
+    heard = asyncio.run(asyncio.wait_for(listen(), 20))
+    records = [told for kind, told in heard if kind == "drawing"]
+    assert records[-1]["pictures"]
+    page.studio.closing.set()
+
+
+def test_pictures_that_were_drawn_the_newest_first(page: Page, workspace: Path) -> None:
+    folder = workspace / "zorp" / "drawings"
+    for name in ("2026-01-02/00001-7.png", "2026-01-02/00010-7.png", "2026-01-10/00001-7.png"):
+        write_picture(folder / name)
+    (folder / "2026-01-10" / "00002-8.png").touch()  # It is being drawn.
+    write_picture(folder / "masks" / "1.png")
+    first = page.get("/history", project="zorp", limit=2)
+    names = [Path(picture["path"]).name for picture in first["pictures"]]
+    assert names == ["00001-7.png", "00010-7.png"]
+    one = first["pictures"][0]
+    assert (one["prompt"], one["negative"]) == ("zorp <lora:a:1>", "tail")
+    assert (one["settings"]["Seed"], one["day"]) == ("7", "2026-01-10")
+    image = page.client.get("/api/image", params={"path": one["path"], "v": one["version"]})
+    assert "immutable" in image.headers["cache-control"]
+    second = page.get("/history", project="zorp", limit=2, before=first["before"])
+    assert [Path(each["path"]).name for each in second["pictures"]] == ["00001-7.png"]
+    assert second["before"] == ""
+    assert page.get("/history")["pictures"] == []
+
+
+def test_cards_of_loras(page: Page, workspace: Path) -> None:
+    write_lora(
+        workspace / "zorp" / "runs" / "a" / "a.safetensors",
+        ss_base_model_version="sd_v1",
+        **{"modelspec.trigger_phrase": "zorp"},
+    )
+    write_lora(workspace / "one" / "b.safetensors")
+    write_lora(workspace / "two" / "b.safetensors")
+    write_lora(workspace / "zorp" / "runs" / "a" / "state" / "step-1.safetensors")
+    card = {"activation text": "zo", "preferred weight": 0.8, "negative text": 3}
+    (workspace / "one" / "b.json").write_text(json.dumps(card))
+    (workspace / "two" / "b.json").write_text("{")
+    cards = {card["name"]: card for card in page.get("/loras")["loras"]}
+    assert set(cards) == {"a", "one/b", "two/b"}
+    assert (cards["a"]["base"], cards["a"]["trigger"]) == ("sd_v1", "zorp")
+    assert (cards["one/b"]["trigger"], cards["one/b"]["strength"]) == ("zo", 0.8)
+    assert cards["a"]["preview"] == ""
+    picture = workspace / "zorp" / "drawings" / "2026-01-02" / "00001-7.png"
+    write_picture(picture)
+    body = {"lora": cards["a"]["path"], "picture": str(picture)}
+    made = page.client.put("/api/draw/lora-preview", json=body).json()
+    assert Path(made["path"]).read_bytes() == picture.read_bytes()
+    (again,) = page.get("/loras", folder="zorp")["loras"]
+    assert again["preview"] == made["path"]
+    assert again["preview_version"] == made["version"]
+    (workspace / "x.txt").write_text("x")
+    answer = page.client.put("/api/draw/lora-preview", json={**body, "picture": "x.txt"})
+    assert answer.status_code == 422
+
+
+def test_what_a_form_offers(page: Page) -> None:
+    options = page.get("/options")
+    assert options["samplers"]["euler_a"] == "Euler a"
+    assert options["block_presets"]["OUTALL"]["IN04"] == 0
+    assert options["limits"]["steps"] == [1, 500]
+    assert options["defaults"]["cfg"] == 7
+
+
+def test_a_page_warms_up_what_it_will_ask(page: Page) -> None:
+    assert page.post("/warm-up", prompt="") == {"job": None}
+    deadline = time.monotonic() + 10
+    while not page.studio.guard.engine.running:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
