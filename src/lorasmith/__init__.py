@@ -70,6 +70,8 @@ if TYPE_CHECKING:
     from lorasmith.jobs.generate import GenerateRequest as GenerateRequest
     from lorasmith.jobs.grid import GridRequest as GridRequest
     from lorasmith.jobs.request import run as run
+    from lorasmith.jobs.runs.notebook import LiveView as LiveView
+    from lorasmith.jobs.runs.notebook import show as show
     from lorasmith.jobs.tensorboard import TensorBoardRequest as TensorBoardRequest
     from lorasmith.lora_tools.bake.bake import bake as bake
     from lorasmith.lora_tools.convert.convert import convert as convert
@@ -107,6 +109,7 @@ _HOMES = {
     "ImageRequest": "sampling.request",
     "ImportPicturesRequest": "jobs.dataset.files",
     "InitRequest": "jobs.dataset.files",
+    "LiveView": "jobs.runs.notebook",
     "LoraLibrary": "sampling.lora_library",
     "MasksRequest": "jobs.dataset.images",
     "ModelReference": "models.reference",
@@ -150,6 +153,7 @@ _HOMES = {
     "resume": "api",
     "run": "jobs.request",
     "save_lora": "adapters.file",
+    "show": "jobs.runs.notebook",
     "tokenize_texts": "curation.token_counts",
     "train": "api",
 }

@@ -20,9 +20,9 @@ from lorasmith.demo.character import write_training_set
 from lorasmith.models.load import load_model
 
 SOURCE = Path(__file__).parents[2] / "src"
-# Programs that build on one another, or need a captioner, run in test_library_page.py and
-# test_caption_page.py.
-ELSEWHERE = ("library.md", "dataset-caption.md")
+# Programs that build on one another, need a captioner or a notebook, run in test_library_page.py,
+# test_caption_page.py and test_notebook.py.
+ELSEWHERE = ("library.md", "dataset-caption.md", "notebooks.md")
 OTHERS = [page for page in PAGES if page.name not in ELSEWHERE and "```python" in page.read_text()]
 SHORTER = {"range(16)": "range(1)"}
 """What a page does often is done once."""

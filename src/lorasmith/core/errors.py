@@ -52,6 +52,10 @@ class Problem:
 class LorasmithError(Exception):
     """Base of everything that lorasmith raises on purpose."""
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows of it: IPython asks for this before it shows a traceback."""
+        return [str(self)]
+
 
 class UserError(LorasmithError):
     """Something that the user can mend; carries every problem that was found, not the first."""

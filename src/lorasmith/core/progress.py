@@ -24,10 +24,12 @@ _BARS = (24, 16, 8, 0)  # Widths that are tried in turn.
 
 class TextConsole(Console):
     """Shows every text as it is: no markup, no emoji codes, no colours of its own for numbers, and
-    a sign in the place of each control character, wherever in a table or bar it stands."""
+    a sign in the place of each control character, wherever in a table or bar it stands. It goes
+    where it is told, in a notebook too, where rich would make outputs of the cell of it."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(markup=False, emoji=False, highlight=False, **options)
+        plain = {"markup": False, "emoji": False, "highlight": False, "force_jupyter": False}
+        super().__init__(**(plain | options))
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
