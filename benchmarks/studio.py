@@ -271,23 +271,27 @@ def sort_by_keys(page) -> list[float]:
     )
 
 
-def largest_page() -> float:
-    """kB of the page that loads most."""
-    from lorasmith.studio.app import STATIC
-
-    shared = sum((STATIC / name).stat().st_size for name in ("index.html", "studio.css"))
-    sizes = []
-    for entry in STATIC.glob("*.js"):
-        parts, new = set[Path](), {STATIC / "studio.js", entry}
-        while new:
-            parts |= new
-            text = [part.read_text(encoding="utf-8") for part in new]
-            named = {
-                STATIC / name for t in text for name in re.findall(r'from"\./([\w-]+\.js)"', t)
-            }
-            new = named - parts
-        sizes.append(shared + sum(part.stat().st_size for part in parts))
-    return max(sizes) / 1000
+def fetched_by_pages(browser, address: str, folder: Path) -> dict[str, float]:
+    """kB of code and styles that each page fetches, curves apart, by a browser that has nothing."""
+    where = urlencode({"path": str(folder)})
+    pages = {"home": "/", "dataset": f"/dataset?{where}", "sort": f"/sort?{where}"}
+    pages |= {"train": f"/train?{urlencode({'data': str(folder)})}", "run": "/run"}
+    fetched = {}
+    for name, path in pages.items():
+        context = browser.new_context()
+        page = context.new_page()
+        page.goto(address + path)
+        page.locator("h1").first.wait_for(state="attached")
+        page.wait_for_timeout(1000)
+        sizes = page.evaluate(
+            """[...performance.getEntriesByType("navigation"),
+                ...performance.getEntriesByType("resource")]
+                .map(({ name, decodedBodySize }) => [new URL(name).pathname, decodedBodySize])"""
+        )
+        code = {path: size for path, size in sizes if not path.startswith("/api/")}
+        fetched[name] = sum(size for path, size in code.items() if "curves" not in path) / 1000
+        context.close()
+    return fetched
 
 
 def main() -> None:
@@ -336,8 +340,10 @@ def measure(browser, workspace: Path, folder: Path, count: int) -> dict[str, flo
         found["edit"] = preview_edit(page, count)
         page.goto(f"{address}/sort?{urlencode({'path': str(folder)})}")
         found["sort"] = statistics.median(sort_by_keys(page))
-        found["page"] = largest_page()
         found["memory"] = process.memory_info().rss / 1e6
+        fetched = fetched_by_pages(browser, address, folder)
+        print("kB that pages fetch:", {name: round(size, 1) for name, size in fetched.items()})
+        found["page"] = max(fetched.values())
     return found
 
 

@@ -12,7 +12,13 @@ const check = process.argv.includes("--check");
 
 const options = {
   absWorkingDir: here,
-  entryPoints: { studio: "src/main.tsx" },
+  entryPoints: {
+    studio: "src/main.tsx",
+    // See src/styled.ts.
+    ...Object.fromEntries(
+      ["curves", "dataset", "run", "sort", "train"].map((name) => [name, `src/styles/${name}.css`]),
+    ),
+  },
   outdir: target,
   bundle: true,
   write: false,

@@ -16,6 +16,8 @@ WEB = Path(__file__).parents[2] / "web"
 MOST_OF_A_PAGE = 150_000
 """Bytes that a page may take, however it is sent, before the curves that some have."""
 
+STYLES_OF_OTHERS = {"sort": ("dataset",), "train": ("run",)}
+
 
 @pytest.fixture(scope="module")
 def node() -> Path:
@@ -55,6 +57,9 @@ def test_no_page_is_large() -> None:
                 for name in re.findall(r'from"\./([\w-]+\.js)"', part.read_text(encoding="utf-8"))
             }
             new = named - parts
+        name = page.name.partition("-")[0]
+        styles = [STATIC / f"{each}.css" for each in (name, *STYLES_OF_OTHERS.get(name, ()))]
+        parts |= {path for path in styles if path.is_file()}
         assert shared + sum(part.stat().st_size for part in parts) < MOST_OF_A_PAGE, page.name
 
 

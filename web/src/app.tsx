@@ -11,10 +11,11 @@ import { Failed } from "./components/problems";
 import { baseName, duration } from "./format";
 import { ended, running, waiting } from "./jobs";
 import { allKeys, keysVersion, useKeys } from "./keys";
-import { lazily } from "./lazily";
+import { both, lazily } from "./lazily";
 import { project, projects } from "./project";
 import { address, go, path, to } from "./router";
 import { theme } from "./session";
+import { styled } from "./styled";
 
 interface Page {
   name: string;
@@ -27,10 +28,23 @@ interface Page {
 const PAGES = (
   [
     { name: "Home", path: "/", load: async () => (await import("./pages/home")).HomePage },
-    { name: "Dataset", path: "/dataset", load: async () => (await import("./pages/dataset")).DatasetPage },
-    { name: "Sort", path: "/sort", load: async () => (await import("./pages/sort")).SortPage, under: "/dataset" },
-    { name: "Train", path: "/train", load: async () => (await import("./pages/train")).TrainPage },
-    { name: "Runs", path: "/run", load: async () => (await import("./pages/run")).RunPage },
+    {
+      name: "Dataset",
+      path: "/dataset",
+      load: async () => (await both(import("./pages/dataset"), styled("dataset"))).DatasetPage,
+    },
+    {
+      name: "Sort",
+      path: "/sort",
+      load: async () => (await both(import("./pages/sort"), styled("dataset", "sort"))).SortPage,
+      under: "/dataset",
+    },
+    {
+      name: "Train",
+      path: "/train",
+      load: async () => (await both(import("./pages/train"), styled("run", "train"))).TrainPage,
+    },
+    { name: "Runs", path: "/run", load: async () => (await both(import("./pages/run"), styled("run"))).RunPage },
   ] satisfies Page[]
 ).map((page: Page) => ({ ...page, show: lazily(page.load) }));
 

@@ -4,6 +4,11 @@ import { useEffect, useState } from "preact/hooks";
 import { Button } from "./components/button";
 import { Failed } from "./components/problems";
 
+/** What a module exports, once its styles are there, too. */
+export async function both<Module>(module: Promise<Module>, styles: Promise<unknown>): Promise<Module> {
+  return (await Promise.all([module, styles]))[0];
+}
+
 export function lazily<Props extends object = object>(
   load: () => Promise<FunctionComponent<Props>>,
   /** Or a part of a page, in whose place nothing is until then. */

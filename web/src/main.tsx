@@ -14,11 +14,6 @@ import "./styles/base.css";
 import "./styles/components.css";
 import "./styles/shell.css";
 import "./styles/home.css";
-import "./styles/dataset.css";
-import "./styles/sort.css";
-import "./styles/run.css";
-import "./styles/train.css";
-import "uplot/dist/uPlot.min.css";
 
 const root = document.getElementById("studio")!;
 try {

@@ -13,14 +13,15 @@ import { Tabs } from "../components/tabs";
 import { bytes, duration, figure, parentOf, quantity } from "../format";
 import { addJob, askJob, jobOfRun, pickOfRun } from "../jobs";
 import { useKeys } from "../keys";
-import { lazily } from "../lazily";
+import { both, lazily } from "../lazily";
+import { styled } from "../styled";
 import { alter, go, query, to } from "../router";
 import { RunDetails } from "./run_details";
 
 type Run = Schemas["RunDetail"];
 
 /** What draws curves is a third of the page, and comes after the rest. */
-const Curves = lazily(async () => (await import("../components/curves")).Curves, false);
+const Curves = lazily(async () => (await both(import("../components/curves"), styled("curves"))).Curves, false);
 
 const CHARTS = ["Loss", "Rate", "Norms", "Speed"] as const;
 type Chart = (typeof CHARTS)[number];

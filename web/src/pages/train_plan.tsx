@@ -2,14 +2,15 @@
 import type { Schemas } from "../api/client";
 import { Button } from "../components/button";
 import { Failed, Problems } from "../components/problems";
-import { lazily } from "../lazily";
+import { both, lazily } from "../lazily";
+import { styled } from "../styled";
 import { bytes, duration, figure, percent, quantity } from "../format";
 import type { Plan, Planned } from "./train_asking";
 import type { Setting, Values } from "./train_draft";
 import { settingsOf } from "./train_draft";
 
 /** The plan comes later than the form, and what draws its graph is larger than all of the page. */
-const Curves = lazily(async () => (await import("../components/curves")).Curves, false);
+const Curves = lazily(async () => (await both(import("../components/curves"), styled("curves"))).Curves, false);
 
 interface Props {
   planned: Planned;
