@@ -99,7 +99,7 @@ def test_a_run_is_paused_gone_on_with_and_stopped(
     page.get_by_role("button", name="Sample now").click()
     page.get_by_text("It draws").wait_for()
     page.get_by_role("tab", name="Says").wait_for()
-    page.get_by_text("done as asked: samples").wait_for(timeout=PATIENCE)
+    page.get_by_text("the sample pictures were drawn, as asked").wait_for(timeout=PATIENCE)
     page.get_by_role("button", name="Halve the rate").click()
     page.get_by_text("learning rate x 0.5").first.wait_for(timeout=PATIENCE)
 

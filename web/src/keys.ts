@@ -55,6 +55,12 @@ function isPressed(target: EventTarget | null, name: string): boolean {
 export function listenToKeys(): void {
   document.addEventListener("keydown", (event) => {
     const name = nameOf(event);
+    const field = event.target as HTMLInputElement;
+    // A search that has words loses these first. Behind a dialog's field Escape closes the dialog.
+    if (name === "Escape" && !event.defaultPrevented && isTyping(field) && !(field.type === "search" && field.value)) {
+      if (!field.closest("dialog")) field.blur();
+      return;
+    }
     if (event.defaultPrevented || isTyping(event.target) || isPressed(event.target, name)) return;
     // What lies over the page has the keys, and the page none.
     const isOver = document.querySelector("dialog[open]") !== null;

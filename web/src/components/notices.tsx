@@ -29,6 +29,11 @@ export function sayProblems(problems: Problem[]): void {
   }
 }
 
+/** What was said with an Undo that is no longer what one would undo. */
+export function forgetUndos(): void {
+  notices.value = notices.value.filter((each) => each.action?.label !== "Undo");
+}
+
 function show(notice: Notice): void {
   const others = notices.value.filter((each) => each.text !== notice.text);
   notices.value = [...others, notice].slice(-4);

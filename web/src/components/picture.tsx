@@ -1,3 +1,4 @@
+import { useEffect, useState } from "preact/hooks";
 import { imageAddress } from "../api/client";
 
 interface Props {
@@ -13,10 +14,20 @@ interface Props {
 }
 
 export function Picture({ path, size, v, alt, class: name, lazy = true }: Props) {
+  const address = imageAddress(path, size, v);
+  const [torn, setTorn] = useState(false);
+  useEffect(() => setTorn(false), [address]);
+  if (torn)
+    return (
+      <span class={`torn ${name ?? ""}`} role="img" aria-label={alt || "A picture that cannot be shown"}>
+        cannot be shown
+      </span>
+    );
   return (
     <img
       class={name}
-      src={imageAddress(path, size, v)}
+      src={address}
+      onError={() => setTorn(true)}
       alt={alt}
       loading={lazy ? "lazy" : "eager"}
       decoding="async"

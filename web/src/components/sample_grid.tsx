@@ -216,7 +216,7 @@ function Large({ rows, prompts, at, onMove, onClose }: LargeProps) {
       onClose={onClose}
       aside={
         <div class="row wrap push">
-          <label class="row">
+          <label class="row one-line">
             Compare with
             <select class="input" value={other} onChange={(event) => setOther(Number(event.currentTarget.value))}>
               {rows.map((each, number) => (

@@ -1,5 +1,6 @@
 // A dataset: all its pictures, its tags, and what is done to them.
 import { useEffect, useMemo, useState } from "preact/hooks";
+import { AddFiles } from "../components/add_files";
 import { Button } from "../components/button";
 import { ChangesPreview, countsText } from "../components/changes_preview";
 import { CopyIn } from "../components/copy_in";
@@ -199,6 +200,9 @@ function Dataset({ path }: { path: string }) {
             disabled={!store.chosen.value.length}
             onClick={() => setDeleting(store.chosen.value)}
           />
+          <AddFiles onFiles={setDropped}>
+            {(choose) => <Button icon="add" kind="quiet" label="Add pictures…" onClick={choose} />}
+          </AddFiles>
           <label class="row">
             <span class="unseen">Size of thumbnails</span>
             <input
@@ -228,6 +232,13 @@ function Dataset({ path }: { path: string }) {
           <div class="empty">
             <p>There is no picture in {listing.folder}.</p>
             <p>Drop pictures, a folder or a zip here.</p>
+            <AddFiles onFiles={setDropped}>
+              {(choose) => (
+                <Button kind="primary" icon="image" onClick={choose}>
+                  Add pictures…
+                </Button>
+              )}
+            </AddFiles>
           </div>
         ) : store.shown.value.length === 0 ? (
           <div class="empty">

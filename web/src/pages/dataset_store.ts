@@ -2,7 +2,7 @@
 import { batch, computed, effect, signal } from "@preact/signals";
 import { get, post, put, type Schemas } from "../api/client";
 import { concerns, onChange } from "../api/changes";
-import { say, sayProblems } from "../components/notices";
+import { forgetUndos, say, sayProblems } from "../components/notices";
 import { problemsOf } from "../api/client";
 
 export type Listing = Schemas["DatasetListing"];
@@ -257,7 +257,8 @@ export class DatasetStore {
     try {
       const done = await post(`/api/dataset/${what}`, { query: { path: this.path }, body: { entry } });
       this.history.value = done;
-      const command = done.done?.[0]?.command ?? "";
+      const command = inWords(done.done?.[0]?.command ?? "");
+      forgetUndos();
       say(what === "undo" ? `Taken back: ${command}` : `Done again: ${command}`);
       if (done.conflicts?.length) sayProblems(done.conflicts);
     } catch (error) {
@@ -291,6 +292,10 @@ export class DatasetStore {
     return place === undefined ? "" : (this.listing.value?.versions[place] ?? "");
   }
 }
+
+/** A change as people call it; the ids of findings are for programs. */
+const inWords = (command: string): string =>
+  command.replace(/^audit --fix .*/, "what was mended").replace(/^tag at ([\d.]+).*/, "tags by the tagger, from $1 on");
 
 /** A text as a filter's value, as lorasmith.curation.filter_language.words.written. */
 export function written(text: string): string {

@@ -2,6 +2,7 @@
 import { useState } from "preact/hooks";
 import { get, type Schemas } from "../api/client";
 import { useFetched } from "../api/fetched";
+import { AddFiles } from "../components/add_files";
 import { Button } from "../components/button";
 import { CopyIn } from "../components/copy_in";
 import { Chooser } from "../components/chooser";
@@ -11,7 +12,7 @@ import { JobList } from "../components/job_list";
 import { Picture } from "../components/picture";
 import { Failed } from "../components/problems";
 import { RunTable } from "../components/run_table";
-import { chosenFiles, type Dropped, settingsAmong, useFileDrop } from "../dropping";
+import { type Dropped, settingsAmong, useFileDrop } from "../dropping";
 import { baseName, bytes, quantity } from "../format";
 import { incomingSettings } from "../incoming";
 import { addJob, ended, jobs, running, waiting } from "../jobs";
@@ -60,15 +61,6 @@ export function HomePage() {
 }
 
 function Begin({ onOpen, onFiles }: { onOpen: () => void; onFiles: (files: Dropped[]) => void }) {
-  const inputs = { multiple: true, class: "unseen", tabIndex: -1, "aria-hidden": true } as const;
-  const chosen = (event: Event) => {
-    const input = event.currentTarget as HTMLInputElement;
-    const files = chosenFiles(input);
-    input.value = "";
-    if (files.length) onFiles(files);
-  };
-  const open = (event: MouseEvent) =>
-    (event.currentTarget as HTMLElement).parentElement?.querySelector<HTMLInputElement>("input")?.click();
   const demo = jobs.value.find((job) => job.command[0] === "demo" && ["running", "queued", "held"].includes(job.state));
   async function tryDemo() {
     await addJob({ verb: "demo" });
@@ -87,12 +79,13 @@ function Begin({ onOpen, onFiles }: { onOpen: () => void; onFiles: (files: Dropp
           <p class="soft small">Works where the pictures lie; nothing is copied.</p>
         </div>
         <div>
-          <span>
-            <Button icon="image" onClick={open}>
-              Copy files in…
-            </Button>
-            <input type="file" {...inputs} accept="image/*,.txt,.caption,.zip,.cbz" onChange={chosen} />
-          </span>
+          <AddFiles onFiles={onFiles}>
+            {(choose) => (
+              <Button icon="image" onClick={choose}>
+                Copy files in…
+              </Button>
+            )}
+          </AddFiles>
           <p class="soft small">Or drop pictures, a folder, a zip, or another trainer's settings on this page.</p>
         </div>
         <div>

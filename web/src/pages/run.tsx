@@ -84,8 +84,13 @@ function OneRun({ path }: { path: string }) {
   const run = found.data;
   return (
     <main id="content" class="run">
-      {found.error !== undefined && <Failed error={found.error} />}
-      {run && (
+      {found.error !== undefined && (
+        <div class="column">
+          <Failed error={found.error} />
+          <a href={to("/run", { project: query.value.get("project") })}>All runs</a>
+        </div>
+      )}
+      {run && found.error === undefined && (
         <>
           <Head run={run} />
           <Problems problems={run.problems} />

@@ -244,7 +244,8 @@ function Dataset({ path }: { path: string }) {
       )}
       {data?.warnings?.map((each) => (
         <p key={each.what} class="soft">
-          {each.where}: {each.what}. {each.hint}
+          {each.where}: {each.what}
+          {each.hint && `; ${each.hint}`}
         </p>
       ))}
     </div>

@@ -17,7 +17,8 @@ import { say, sayProblems } from "../components/notices";
 import { FileButton, NoPictures, PresetChoice, SectionLinks } from "./train_above";
 import { AdvicePanel } from "./train_advice";
 import { type Plan, useAdvice, usePlans } from "./train_asking";
-import { type Draft, EMPTY, isGiven, keep, kept, read, type Setting, settingsOf, type Values } from "./train_draft";
+import { type Draft, EMPTY, isEmpty, isGiven, keep, keepLast, kept, last, read } from "./train_draft";
+import { type Setting, settingsOf, sizeOf, type Values } from "./train_draft";
 import { withSeveral, withValue, written } from "./train_draft";
 import { Coded, Field } from "./train_field";
 import type { ImportSource } from "./train_import";
@@ -105,6 +106,7 @@ function SetUp({ sections, project, ofProject: usual, begin }: Props) {
   const [over, setOver] = useState(false);
   const [answers, setAnswers] = useState<Record<string, string>>({});
   const search = useRef<HTMLInputElement>(null);
+  const before = isEmpty(draft) ? last(project) : null;
 
   const known = useMemo(
     () => new Map(sections.flatMap((section) => section.settings.map((each) => [each.path, each] as const))),
@@ -127,6 +129,7 @@ function SetUp({ sections, project, ofProject: usual, begin }: Props) {
   // The address says what is set up, once typing has rested.
   useEffect(() => {
     keep(project, draft);
+    keepLast(project, draft);
     const timer = setTimeout(() => alter({ ...written(draft), from: null, data: null }), 300);
     return () => clearTimeout(timer);
   }, [draft]);
@@ -251,14 +254,26 @@ function SetUp({ sections, project, ofProject: usual, begin }: Props) {
             <span class="push soft small">
               {changes ? `${quantity(changes, "setting")} set here` : "nothing set here"}
             </span>
-            <Button
-              kind="quiet"
-              icon="undo"
-              disabled={!changes && !draft.preset}
-              onClick={() => reset(draft, setDraft)}
-            >
-              Leave all as they are
-            </Button>
+            {before ? (
+              <Button
+                icon="undo"
+                onClick={() => setDraft(before)}
+                title={[before.preset, ...Object.keys({ ...before.values, ...before.several })]
+                  .filter(Boolean)
+                  .join(", ")}
+              >
+                As last time: {quantity(sizeOf(before), "setting")}
+              </Button>
+            ) : (
+              <Button
+                kind="quiet"
+                icon="undo"
+                disabled={!changes && !draft.preset}
+                onClick={() => reset(draft, setDraft)}
+              >
+                Reset all
+              </Button>
+            )}
           </div>
           <SectionLinks sections={shown} draft={draft} />
         </div>

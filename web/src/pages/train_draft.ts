@@ -1,5 +1,6 @@
 // What is being set up on the Train page: settings, several values of some, and what that gives.
 import type { Schemas } from "../api/client";
+import { remember, remembered } from "../session";
 
 export type Setting = Schemas["SettingRecord"];
 export type Values = Record<string, unknown>;
@@ -59,6 +60,28 @@ export function keep(project: string, draft: Draft): void {
     // A browser that keeps nothing has it in the address alone.
   }
 }
+
+/** What was set up for a project last, in whatever tab; null where nothing was. */
+export function last(project: string): Draft | null {
+  try {
+    const found = JSON.parse(remembered(`train.${project}`) || "null") as Draft | null;
+    return found && found.values && found.several && !isEmpty(found) ? found : null;
+  } catch {
+    return null;
+  }
+}
+
+/** What is as it is by itself takes nothing's place. */
+export function keepLast(project: string, draft: Draft): void {
+  if (!isEmpty(draft)) remember(`train.${project}`, JSON.stringify(draft));
+}
+
+export const isEmpty = (draft: Draft): boolean =>
+  !draft.preset && !Object.keys(draft.values).length && !Object.keys(draft.several).length;
+
+/** How many settings it says, its preset as one. */
+export const sizeOf = (draft: Draft): number =>
+  Object.keys({ ...draft.values, ...draft.several }).length + (draft.preset ? 1 : 0);
 
 function table(text: string | null): Values {
   try {

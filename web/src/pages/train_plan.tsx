@@ -192,6 +192,12 @@ function Figures({ plan }: { plan: Plan }) {
           write={seeks ? percent : figure}
         />
       )}
+      {rates.some((rate) => / x[\d.]/.test(rate.name)) && (
+        <p class="soft small">
+          x and a number: the half of each layer that <code>optimizer.loraplus_ratio</code> and rates by block let learn
+          so many times as fast.
+        </p>
+      )}
       <Memory plan={plan} />
       <Pictures plan={plan} />
       <h3>Computer</h3>

@@ -55,13 +55,27 @@ def _of_event(event: Mapping[str, Any]) -> Iterator[Sentence]:
         case "BestKept":
             by, said = "best", text("why")
         case "RequestDone":
-            by, said = "request", f"done as asked: {text('request')}"
+            by, said = "request", f"{_request_words(text('request'))}, as asked"
         case "RequestRefused":
             by, said, warning = "request", f"not done: {text('reason')}", True
         case "RateFound":
             by, said = "rate", "\n".join(map(plain_text, _listed(event, "lines")))
     if said:
         yield Sentence(by=by, text=said, step=step_of(event), warning=warning)
+
+
+_DONE = {
+    "samples": "the sample pictures were drawn",
+    "snapshot": "a LoRA was saved",
+    "state": "everything was saved",
+    "stop": "it stopped with everything saved",
+}
+
+
+def _request_words(request: str) -> str:
+    if request.startswith("lr="):
+        return f"the learning rate was multiplied by {request.removeprefix('lr=')}"
+    return _DONE.get(request, request)
 
 
 def change_lines(info: Mapping[str, Any]) -> Iterator[str]:

@@ -1,0 +1,33 @@
+// A button that opens the browser's own choice of files.
+import type { ComponentChildren } from "preact";
+import { useRef } from "preact/hooks";
+import { chosenFiles, type Dropped } from "../dropping";
+
+interface Props {
+  onFiles: (files: Dropped[]) => void;
+  /** The button, given what opens the choice. */
+  children: (choose: () => void) => ComponentChildren;
+}
+
+export function AddFiles({ onFiles, children }: Props) {
+  const input = useRef<HTMLInputElement>(null);
+  return (
+    <span>
+      {children(() => input.current?.click())}
+      <input
+        ref={input}
+        type="file"
+        multiple
+        class="unseen"
+        tabIndex={-1}
+        aria-hidden="true"
+        accept="image/*,.txt,.caption,.zip,.cbz"
+        onChange={(event) => {
+          const files = chosenFiles(event.currentTarget);
+          event.currentTarget.value = "";
+          if (files.length) onFiles(files);
+        }}
+      />
+    </span>
+  );
+}
