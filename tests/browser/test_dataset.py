@@ -382,7 +382,7 @@ def test_pictures_dropped_on_a_dataset_go_into_it(
         document.querySelector("main").dispatchEvent(new DragEvent("drop", options));
     }"""
     page.evaluate(drop)
-    page.get_by_role("dialog", name="Add to dataset").wait_for()
+    page.get_by_role("dialog", name="Add to zorp").wait_for()
     page.get_by_role("button", name="Copy 1 file in").click()
     page.get_by_role("dialog").wait_for(state="detached")
     assert (folder / "new.txt").read_text("utf-8") == "zorp"

@@ -61,6 +61,41 @@ def test_samples_by_keys(serve: Serve, page, run: Path, workspace: Path) -> None
     large.wait_for(state="detached")
 
 
+def test_a_run_is_renamed_put_into_the_trash_and_brought_back(
+    serve: Serve, page, run: Path, workspace: Path
+) -> None:
+    page.goto(serve(workspace).page("/run", path=str(run)))
+    page.get_by_role("button", name="Rename the run").click()
+    name = page.get_by_role("textbox", name="Name")
+    name.fill("second")
+    page.get_by_role("button", name="Rename", exact=True).click()
+    page.get_by_text("second is there already").wait_for()
+    name.fill("third")
+    page.get_by_role("button", name="Rename", exact=True).click()
+    page.get_by_role("heading", name="third").wait_for()
+    page.get_by_role("button", name="Put the run into the trash").click()
+    page.get_by_role("heading", name="Runs").wait_for()
+    page.get_by_role("row", name="third").wait_for(state="detached")
+    page.get_by_role("button", name="Undo").click()
+    page.get_by_role("row", name="third").wait_for()
+    assert (run.with_name("third") / "third-000001.safetensors").is_file()
+
+
+def test_what_pick_keeps_is_seen(serve: Serve, page, run: Path, workspace: Path) -> None:
+    (run / "pick").mkdir()
+    keep = {"label": "epoch 2", "step": 20}
+    verdict = {"keep": keep, "summary": "Keep epoch 2, which is well trained: it is like them."}
+    (run / "pick" / "verdict.json").write_text(json.dumps(verdict), encoding="utf-8")
+    page.goto(serve(workspace).page("/run"))
+    page.get_by_role("row", name="first").get_by_text("keep epoch 2").wait_for()
+    page.get_by_role("link", name="first").click()
+    page.get_by_text("Keep epoch 2, which is well trained.").wait_for()
+    page.get_by_role("rowheader", name="epoch 2 step 20 keep").wait_for()
+    page.get_by_role("tab", name="Files").click()
+    (kept,) = page.get_by_role("listitem").filter(has_text="keep").all_text_contents()
+    assert "first-000002.safetensors" in kept
+
+
 def test_a_run_that_goes_on_is_followed(serve: Serve, page, run: Path, workspace: Path) -> None:
     page.goto(serve(workspace).page("/run", path=str(run)))
     page.get_by_text("step 20 of 40").wait_for()

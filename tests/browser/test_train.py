@@ -101,6 +101,21 @@ def test_what_is_set_up_is_still_there_when_one_comes_back(train) -> None:
     command(page, "--adapter.rank 20").wait_for()
 
 
+def test_what_was_set_up_last_is_offered_in_another_tab(train, studio: Server) -> None:
+    page = train()
+    rank = page.locator("[id='setting-adapter.rank'] input").first
+    rank.fill("7")
+    rank.press("Escape")
+    assert page.evaluate("document.activeElement.tagName") == "BODY"
+    page.wait_for_url("**adapter.rank**")
+    page.evaluate("sessionStorage.clear()")  # As another tab has it.
+    page.goto(studio.page("/train", project=str(studio.workspace / "zorp")))
+    page.get_by_role("button", name="As last time: 1 setting").click()
+    page.wait_for_url("**adapter.rank**")
+    page.get_by_role("button", name="Reset all").click()
+    page.get_by_role("button", name="As last time").wait_for()
+
+
 def test_a_mistake_leads_to_its_settings(train) -> None:
     page = train(set=json.dumps({"buckets.min": 900, "buckets.max": 128}), find="rank")
     page.locator(".problems").get_by_role("button", name="buckets").click()

@@ -5,8 +5,8 @@ import { Button } from "./button";
 import { Dialog } from "./dialog";
 import { Problems } from "./problems";
 import { commonFolder, type Dropped, isArchive, isCaption, isImage, isOfDataset } from "../dropping";
-import { baseName, bytes, joined, percent, quantity } from "../format";
-import { go, to } from "../router";
+import { baseName, bytes, joined, parentOf, percent, quantity } from "../format";
+import { go, path, to } from "../router";
 
 interface Props {
   dropped: readonly Dropped[];
@@ -14,6 +14,10 @@ interface Props {
   into: string | null;
   onClose: () => void;
 }
+
+/** A dataset is called as its project is. */
+const folderName = (folder: string): string =>
+  baseName(folder) === "dataset" ? baseName(parentOf(folder)) : baseName(folder);
 
 export function CopyIn({ dropped, into, onClose }: Props) {
   const taken = useMemo(() => dropped.filter((each) => isOfDataset(each.file.name)), [dropped]);
@@ -44,7 +48,9 @@ export function CopyIn({ dropped, into, onClose }: Props) {
     try {
       const project = into ?? (await post("/api/projects", { body: { name: name.trim() } })).path;
       const dataset = (await get("/api/project", { query: { path: project } })).dataset;
-      address = to("/dataset", { path: dataset, project });
+      // Who adds to what is shown stays there; the page asks anew by itself.
+      const isShown = into !== null && path.value === "/dataset";
+      address = isShown ? location.pathname + location.search : to("/dataset", { path: dataset, project });
       let sent = 0;
       for (const { file, folders } of taken) {
         const inner = outer ? folders.slice(1) : folders;
@@ -82,7 +88,7 @@ export function CopyIn({ dropped, into, onClose }: Props) {
   const busy = share !== null;
   return (
     <Dialog
-      title={into ? `Add to ${baseName(into)}` : "New project"}
+      title={into ? `Add to ${folderName(into)}` : "New project"}
       onClose={() => (stopping.current.abort(), onClose())}
       footer={
         partly ? (

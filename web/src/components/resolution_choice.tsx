@@ -19,7 +19,7 @@ export function ResolutionChoice({ value, onChange }: { value: number; onChange:
     >
       {RESOLUTIONS.map((each) => (
         <option key={each} value={each}>
-          at {each} px
+          {each} px
         </option>
       ))}
     </select>

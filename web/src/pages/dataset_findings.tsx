@@ -72,10 +72,10 @@ export function FindingsPanel({ store, onOpen }: { store: DatasetStore; onOpen: 
           value={kind || data?.kind || ""}
           onChange={(event) => setKind(event.currentTarget.value as typeof kind)}
         >
-          <option value="">for any subject</option>
+          <option value="">any subject</option>
           {KINDS.map((each) => (
             <option key={each} value={each}>
-              for {/^[aeiou]/.test(each) ? "an" : "a"} {each}
+              {/^[aeiou]/.test(each) ? "an" : "a"} {each}
             </option>
           ))}
         </select>
