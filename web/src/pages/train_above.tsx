@@ -3,6 +3,7 @@ import { useRef } from "preact/hooks";
 import { get, type Schemas } from "../api/client";
 import { useFetched } from "../api/fetched";
 import { Button } from "../components/button";
+import { valueText } from "../format";
 import { to } from "../router";
 import { type Draft, isGiven } from "./train_draft";
 
@@ -102,9 +103,9 @@ export function PresetChoice({ chosen, onChoose, onReveal }: PresetProps) {
       {preset && <p class="soft">{preset.explains}</p>}
       {preset && (
         <p class="small">
-          {Object.keys(preset.values).map((path) => (
+          {Object.entries(preset.values).map(([path, value]) => (
             <button key={path} type="button" class="link mono" onClick={() => onReveal(path)}>
-              {path}
+              {path} = {valueText(value)}
             </button>
           ))}
         </p>

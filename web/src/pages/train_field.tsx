@@ -134,8 +134,15 @@ function Facts({ setting, effective, origin }: { setting: Setting; effective: un
 }
 
 /** With what stands in backticks as code. */
+/** Of links to other places of the reference page their words are left. */
+const withoutLinks = (text: string): string => text.replace(/\[([^\]]+)\]\([^)]*\)/g, "$1");
+
 export const Coded = ({ text }: { text: string }) => (
-  <>{text.split("`").map((part, index) => (index % 2 ? <code key={index}>{part}</code> : part))}</>
+  <>
+    {withoutLinks(text)
+      .split("`")
+      .map((part, index) => (index % 2 ? <code key={index}>{part}</code> : part))}
+  </>
 );
 
 /** But for what begins with the name of a kind, as in "lokr: …". */
@@ -150,13 +157,13 @@ function AdvisedLine(props: Pick<FieldProps, "setting" | "value" | "effective" |
     <p class="setting-line advice">
       <span>
         {isSo ? (
-          "As advised"
+          "As advised: "
         ) : (
           <>
-            Advised: <b class="mono">{shortened(textOf(setting, advised.value) || "none")}</b>
+            Advised: <b class="mono">{shortened(textOf(setting, advised.value) || "none")}</b>,{" "}
           </>
         )}
-        , {advised.reason} <From source={advised.source} />
+        {advised.reason} <From source={advised.source} />
       </span>
       {!isSo && (
         <Button

@@ -90,7 +90,7 @@ export function ImportDialog({ source, keeps, onTake, onClose }: Props) {
           </label>
         )}
         {found && (
-          <table class="settings-table">
+          <table class="settings-table of-import">
             <thead>
               <tr>
                 <th scope="col">Setting</th>

@@ -18,6 +18,10 @@ interface Props {
 
 type How = "now" | "queue" | "hold";
 
+/** What follows a training stands in the queue with it. */
+const queued = (command: string): string =>
+  command.startsWith("lorasmith queue ") ? command : command.replace(/^lorasmith /, "lorasmith queue add ");
+
 export function Start({ draft, project, planned }: Props) {
   const [device, setDevice] = useState("auto");
   const [picks, setPicks] = useState(false);
@@ -116,7 +120,8 @@ export function Start({ draft, project, planned }: Props) {
             </select>
           </label>
         )}
-        {command && <CommandLine line={command} />}
+        {command && <CommandLine line={picks ? queued(command) : command} />}
+        {command && picks && <CommandLine line="lorasmith queue add --after JOB pick '{run}'" />}
         {shown.length > 0 && <JobList jobs={shown} label="Queued from here" />}
       </div>
     </section>
