@@ -1,1 +1,0 @@
-import{A as s,x as r}from"./chunk-622GTCIE.js";function o({path:a,size:e,v:n,alt:i,class:t,lazy:g=!0}){return s("img",{class:t,src:r(a,e,n),alt:i,loading:g?"lazy":"eager",decoding:"async",draggable:!1})}export{o as a};
