@@ -115,6 +115,7 @@ def test_a_sweep() -> None:
         (("add", "train", "pictures", "--adapter.rank", "many"), "adapter.rank"),
         (("add", "train", "nowhere"), "nowhere"),
         (("add", "queue", "list"), "has no work that could wait"),
+        (("add", "tensorboard"), "tensorboard has no work that could wait"),
         (("add", "--sweep", "a.b=1,2", "tokens", "a"), "--sweep is of trainings"),
         (("add", "--after", "7", "tokens", "a"), "job 7"),
         (("add", "pick", "{run}"), "none is named"),
