@@ -312,6 +312,12 @@ class AdapterNetwork:
         finally:
             self.attach()
 
+    @contextlib.contextmanager
+    def replaced_by(self, saved: Self) -> Iterator[Self]:
+        """Taken out, and ``saved`` in its place, within the block."""
+        with self.detached(), saved.attached():
+            yield saved
+
     def set_strength(self, unet: float = 1.0, text_encoder: float = 1.0) -> None:
         """Multiply the adapters' contributions; at 0 a part is not computed at all."""
         strength = {"unet": unet, "text_encoder": text_encoder}

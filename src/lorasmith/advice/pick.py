@@ -38,8 +38,8 @@ from lorasmith.measures.records import (
     MeasuresFile,
 )
 from lorasmith.measures.verdict import WORDS, Facts, State, Verdict, judge
+from lorasmith.training.setup.base_model import model_reference
 from lorasmith.training.setup.length import showings_of
-from lorasmith.training.setup.preflight import model_reference
 
 if TYPE_CHECKING:
     from lorasmith.config.schema import TrainSettings

@@ -21,7 +21,8 @@ from lorasmith.models.open import locate
 from lorasmith.training.early_stopping import eval_set_of
 from lorasmith.training.runs.control import read_status
 from lorasmith.training.runs.folder import RunFolder, existing_run_folder, read_info, steps_of
-from lorasmith.training.setup.preflight import folder_specs, open_base
+from lorasmith.training.setup.base_model import open_base
+from lorasmith.training.setup.preflight import folder_specs
 
 ENDED = {
     "done": "the run is finished",

@@ -6,8 +6,8 @@ What makes it is in :mod:`lorasmith.training.kinds.table`, which says how a kind
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lorasmith.config.schema import TrainSettings
@@ -20,11 +20,14 @@ class KindFacts:
         title: what a run of this kind makes, in a sentence: "a LoRA".
         sections: those of the settings that have an effect for some kinds alone, this among them.
         trains: for each part that can have a learning rate in such a run, whether it is trained.
+        defaults: settings that nobody chose, where such runs want others than LoRAs; what a base
+            says of settings is meant for LoRAs, too, and counts for less.
     """
 
     title: str
     sections: tuple[str, ...]
     trains: Callable[[TrainSettings], Mapping[str, bool]]
+    defaults: Mapping[str, Any] = field(default_factory=dict)
 
 
 def _adapter_parts(settings: TrainSettings) -> dict[str, bool]:
@@ -32,8 +35,13 @@ def _adapter_parts(settings: TrainSettings) -> dict[str, bool]:
     return {"unet": adapter.unet, "text_encoder": adapter.text_encoder}
 
 
+def _full_parts(settings: TrainSettings) -> dict[str, bool]:
+    return {"unet": settings.full.unet, "text_encoder": settings.full.text_encoder}
+
+
 KINDS: Mapping[str, KindFacts] = {
     "lora": KindFacts("a LoRA", ("adapter",), _adapter_parts),
+    "full": KindFacts("a checkpoint", ("full",), _full_parts, {"optimizer.lr": 5e-6}),
 }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import functools
 import importlib.util
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -37,6 +38,7 @@ class OptimizerFacts:
         schedule_free: it averages its weights in place of lowering lr.
         elementwise: it treats every number alike, so that all tensors may be given as one.
         values_per_weight: float32 numbers that it keeps for each trained one, for estimates.
+        factored: of tensors with rows and columns it keeps one number for each of these alone.
         defaults: arguments that differ from the class's own defaults.
     """
 
@@ -50,7 +52,15 @@ class OptimizerFacts:
     schedule_free: bool = False
     elementwise: bool = False
     values_per_weight: float = 2.0
+    factored: bool = False
     defaults: Mapping[str, Any] = field(default_factory=dict)
+
+    def values_for(self, shape: tuple[int, ...]) -> float:
+        """Float32 numbers that it keeps for a trained tensor of that shape."""
+        count = math.prod(shape)
+        if not self.factored:
+            return self.values_per_weight * count
+        return count / shape[-1] + count / shape[-2] if len(shape) >= 2 else count
 
     def sets_its_own_lr(self, args: Mapping[str, Any]) -> bool:
         """Whether with ``args`` it takes neither ``lr`` nor the schedule from the settings."""
@@ -117,7 +127,7 @@ OPTIMIZERS: dict[str, OptimizerFacts] = {
             "relative_step", "scale_parameter", "warmup_init", "eps", "clip_threshold",
             "decay_rate", "beta1", "weight_decay",
         ),
-        1e-4, 0.2, elementwise=False, sets_lr="relative_step",
+        1e-4, 0.2, elementwise=False, factored=True, sets_lr="relative_step",
     ),
     "DAdaptAdam": _facts(
         "dadaptation.DAdaptAdam",

@@ -18,6 +18,7 @@ from lorasmith.config.sections.data import (
     FolderSettings,
     ModelSettings,
 )
+from lorasmith.config.sections.full import FullSettings
 from lorasmith.config.sections.loss import LossSettings, PreservationSettings
 from lorasmith.config.sections.optimizer import OptimizerSettings, ScheduleSettings
 from lorasmith.config.sections.run import (
@@ -44,6 +45,7 @@ class TrainSettings(BaseModel):
     buckets: BucketSettings = Field(default_factory=BucketSettings)
     augment: AugmentSettings = Field(default_factory=AugmentSettings)
     adapter: AdapterSettings = Field(default_factory=AdapterSettings)
+    full: FullSettings = Field(default_factory=FullSettings)
     optimizer: OptimizerSettings = Field(default_factory=OptimizerSettings)
     schedule: ScheduleSettings = Field(default_factory=ScheduleSettings)
     loss: LossSettings = Field(default_factory=LossSettings)

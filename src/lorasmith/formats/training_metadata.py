@@ -91,7 +91,8 @@ class TrainingFacts:
         face_crop_aug_range: "(2.0, 4.0)", as Python prints the pair.
         num_batches_per_epoch: micro-batches, before accumulation.
         resolution: "(width, height)", as Python prints the pair.
-        network_module: "networks.lora" tells readers which tensors to expect.
+        network_module: "networks.lora" tells readers which tensors to expect; ``None`` of a
+            checkpoint.
         bucket_info, dataset_dirs, reg_dataset_dirs, tag_frequency, network_args: written as JSON;
             see :func:`bucket_info` and :func:`tag_frequency`.
         optimizer: "module.Class(argument=value,…)".
@@ -112,9 +113,11 @@ class TrainingFacts:
     vae_name: Annotated[str | None, Entry("VAE", merged=True, optional=True)] = None
     vae_hash: Annotated[str | None, Entry(merged=True, optional=True)] = None
     new_vae_hash: Annotated[str | None, Entry(merged=True, optional=True)] = None
-    network_module: Annotated[str, Entry("network", argument=True)] = "networks.lora"
-    network_dim: Annotated[int, Entry("rank", argument=True)]
-    network_alpha: Annotated[float, Entry("alpha", argument=True)]
+    network_module: Annotated[str | None, Entry("network", argument=True, optional=True)] = (
+        "networks.lora"
+    )
+    network_dim: Annotated[int | None, Entry("rank", argument=True, optional=True)]
+    network_alpha: Annotated[float | None, Entry("alpha", argument=True, optional=True)]
     network_args: Annotated[
         Mapping[str, Any], Entry("network arguments", argument=True, optional=True)
     ] = field(default_factory=dict)

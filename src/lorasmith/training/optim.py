@@ -59,6 +59,18 @@ class Group(Protocol):
     def spare(self) -> torch.device:
         """Where there is room for a copy of them."""
 
+    @property
+    def held(self) -> list[Tensor]:
+        """What is kept of them on the device from step to step, beside the modules' own."""
+
+    @property
+    def passing_bytes(self) -> int:
+        """Of gradients that are there when the optimizer steps, and are not among :attr:`held`."""
+
+    @property
+    def stepping_bytes(self) -> int:
+        """What there is of a tensor in another precision while it is stepped."""
+
     def for_optimizer(self, *, elementwise: bool) -> Sequence[nn.Parameter]:
         """What an optimizer is given: one that treats every number alike, or that looks at
         shapes."""
@@ -166,6 +178,18 @@ class FlatGroup:
     def spare(self) -> torch.device:
         return self.flat.device
 
+    @property
+    def held(self) -> list[Tensor]:
+        return [self.flat, self.grad, *([] if self.copy is None else [self.copy])]
+
+    @property
+    def passing_bytes(self) -> int:
+        return 0
+
+    @property
+    def stepping_bytes(self) -> int:
+        return 0
+
     def for_optimizer(self, *, elementwise: bool) -> list[nn.Parameter]:
         return [self.flat] if elementwise else self.members
 
@@ -235,19 +259,25 @@ def flat_groups(
     compute: torch.dtype | None = None,
 ) -> list[FlatGroup]:
     """Groups for the optimizer of that name, from (name, parameters, learning rate), for a model
-    that computes in ``compute``.
+    that computes in ``compute``."""
+    pieces = list(pieces)
+    rates = shared_rates(optimizer, [lr for _, _, lr in pieces])
+    return [
+        FlatGroup(name, parameters, lr, ratio, compute=compute)
+        for (name, parameters, _), (lr, ratio) in zip(pieces, rates, strict=True)
+    ]
+
+
+def shared_rates(optimizer: str, lrs: Sequence[float]) -> list[tuple[float, float]]:
+    """Learning rate and ratio of groups with these learning rates, for the optimizer of that name.
 
     Adaptive optimizers have one step size ``d`` and take one lr for all groups; the groups' own
     rates then say which share of the change each group makes, none of it for an lr of 0.
     """
-    pieces = list(pieces)
     if not optimizer_facts(optimizer).adaptive:
-        return [FlatGroup(name, parameters, lr, compute=compute) for name, parameters, lr in pieces]
-    top = max((lr for _, _, lr in pieces), default=0.0)
-    return [
-        FlatGroup(name, parameters, top, lr / top if top else 1.0, compute=compute)
-        for name, parameters, lr in pieces
-    ]
+        return [(lr, 1.0) for lr in lrs]
+    top = max(lrs, default=0.0)
+    return [(top, lr / top if top else 1.0) for lr in lrs]
 
 
 def find_optimizer(name: str) -> Callable[..., torch.optim.Optimizer]:

@@ -43,7 +43,8 @@ from lorasmith.training.memory.plan import MemoryPlan, checkpoints, memory_of, p
 from lorasmith.training.preservation import preservation_of
 from lorasmith.training.runs.folder import KEPT_STATES, RunFolder, new_run_folder, taken_name
 from lorasmith.training.setup.base_defaults import origin_lines
-from lorasmith.training.setup.preflight import RunPlan, open_base, preflight, process_count, should
+from lorasmith.training.setup.base_model import open_base
+from lorasmith.training.setup.preflight import RunPlan, preflight, process_count, should
 
 BYTES = {torch.float32: 4, torch.float16: 2, torch.bfloat16: 2}
 GRAPH_POINTS = 60

@@ -22,7 +22,8 @@ from lorasmith.data.layout import folder_name
 from lorasmith.models.families.table import Architecture
 from lorasmith.models.open import OpenedCheckpoint, locate
 from lorasmith.training.setup.base_defaults import SuitedSettings, read_entry
-from lorasmith.training.setup.preflight import RunPlan, open_base, preflight
+from lorasmith.training.setup.base_model import open_base
+from lorasmith.training.setup.preflight import RunPlan, preflight
 
 Kind = Literal["character", "style", "concept", "object"]
 Letter = Literal["A", "B", "C", "D", "E", "F", "G", "H", "I"]

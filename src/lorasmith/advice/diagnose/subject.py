@@ -21,7 +21,8 @@ from lorasmith.models.open import OpenedCheckpoint, locate
 from lorasmith.training.runs.control import read_status
 from lorasmith.training.runs.folder import RunFolder, existing_run_folder
 from lorasmith.training.setup.base_defaults import SuitedSettings, suit
-from lorasmith.training.setup.preflight import data_folders, open_base
+from lorasmith.training.setup.base_model import open_base
+from lorasmith.training.setup.preflight import data_folders
 
 PROMPTS = 6
 """Drawings of each kind, as ``pick`` has them unless told otherwise."""

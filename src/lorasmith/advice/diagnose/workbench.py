@@ -15,7 +15,7 @@ from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.data.captions import split_tags
 from lorasmith.measures.records import AT_LEISURE, MeasuresFile
 from lorasmith.sampling.from_dataset import stripped
-from lorasmith.training.setup.preflight import model_reference
+from lorasmith.training.setup.base_model import model_reference
 
 if TYPE_CHECKING:
     from lorasmith.adapters.network import AdapterNetwork

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from lorasmith.config.checks.base import Check, is_given, trained_rates
+from lorasmith.config.kinds import kind_facts
 from lorasmith.config.schema import TrainSettings, for_folder
 from lorasmith.core.errors import Problem
 
@@ -68,7 +69,7 @@ def _text_can_be_cached(s: TrainSettings) -> Iterator[Problem]:
         yield Problem(
             "performance.cache_text",
             "captions cannot be encoded once while the text encoder is trained",
-            'leave it at "auto", or set adapter.text_encoder to false',
+            f'leave it at "auto", or set {kind_facts(s).sections[0]}.text_encoder to false',
         )
     elif varying := _caption_changes(s):
         yield Problem(

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from lorasmith.config.checks.base import Check, is_given, trained_rates
+from lorasmith.config.kinds import kind_facts
 from lorasmith.config.optimizers import optimizer_facts
 from lorasmith.config.schema import TrainSettings
 from lorasmith.core.errors import Problem
@@ -80,16 +81,16 @@ def _warmup_ends(s: TrainSettings) -> Iterator[Problem]:
 
 def _learning_rates(s: TrainSettings) -> Iterator[Problem]:
     rates = trained_rates(s)
+    section = kind_facts(s).sections[0]
     for part in ("unet", "text_encoder"):
         if part not in rates and getattr(s.optimizer, f"{part}_lr") is not None:
-            yield Problem(
-                f"optimizer.{part}_lr", f"has no effect while adapter.{part} is false", "remove it"
-            )
+            what = f"has no effect while {section}.{part} is false"
+            yield Problem(f"optimizer.{part}_lr", what, "remove it")
         elif rates.get(part) == 0 and any(rates.values()):
             yield Problem(
                 f"optimizer.{part}_lr",
                 f"is 0: the {part.replace('_', ' ')} is not trained",
-                f"set adapter.{part} to false to say so",
+                f"set {section}.{part} to false to say so",
             )
     facts = optimizer_facts(s.optimizer.name)
     if facts.adaptive or sets_its_own_lr(s):

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from lorasmith.config.checks import adapter, data, loss, optimizer, run
+from lorasmith.config.checks import adapter, data, full, loss, optimizer, run
 from lorasmith.config.kinds import kind_facts
 from lorasmith.config.schema import TrainSettings
 from lorasmith.core.errors import Problem
 
-SUBJECTS = (data, adapter, optimizer, loss, run)
-OF_SECTIONS = {"adapter": adapter}
+SUBJECTS = (data, adapter, full, optimizer, loss, run)
+OF_SECTIONS = {"adapter": adapter, "full": full}
 """Subjects that are about a section which not every kind of run has a use for."""
 
 

@@ -20,9 +20,10 @@ Layout = Literal["folder", "flat"]
 class RunSettings(Section):
     """What to train, how long and how exactly."""
 
-    kind: Literal["lora"] = setting(
+    kind: Literal["lora", "full"] = setting(
         "lora",
-        "what is trained: a LoRA, of the type that adapter.type says",
+        "what is trained: a LoRA, of the type that adapter.type says, or (full) the base's own "
+        "weights, those that full.layers says, which are saved as a checkpoint",
         why="a small file that every program reads, and that goes with others",
     )
 

@@ -158,7 +158,7 @@ def _prepare(job: RegularizeRequest, observer: Observer) -> tuple[Work, _Journal
     """
     from lorasmith.curation.collection import finish_interrupted
     from lorasmith.sampling.batching import check_requests
-    from lorasmith.training.setup.preflight import model_reference
+    from lorasmith.training.setup.base_model import model_reference
 
     folders = list({os.path.abspath(folder): folder for folder in job.folders}.values())
     problems: list[Problem] = []
@@ -231,7 +231,8 @@ def _drawings(
     from lorasmith.data.scan import scan
     from lorasmith.sampling.from_dataset import drawings_of_images
     from lorasmith.sampling.request import ImageRequest
-    from lorasmith.training.setup.preflight import folder_specs, open_base, sample_groups
+    from lorasmith.training.setup.base_model import open_base
+    from lorasmith.training.setup.preflight import folder_specs, sample_groups
 
     problems: list[Problem] = []
     checkpoint = collect_problems(problems, lambda: open_base(settings))

@@ -7,6 +7,8 @@ from dataclasses import fields
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
+import torch
+
 from lorasmith.adapters.base import AdapterOptions
 from lorasmith.adapters.dropout import Dropout
 from lorasmith.adapters.file import load_lora
@@ -35,6 +37,7 @@ from lorasmith.models.skeleton import skeleton_roots, stored_shapes
 from lorasmith.training.kinds.kind import MemoryChange, NetworkFacts
 from lorasmith.training.kinds.network_metadata import network_facts
 from lorasmith.training.kinds.trained import Trained
+from lorasmith.training.optim import FlatGroup, Group, build_optimizer, flat_groups
 
 if TYPE_CHECKING:
     from lorasmith.models.diffusion_model import DiffusionModel
@@ -44,6 +47,8 @@ class AdapterKind:
     """A LoRA of any of the types; see :class:`lorasmith.training.kinds.kind.Kind`."""
 
     size_name = "alpha / rank"
+    modelspec = "/lora"
+    has_strength = True
 
     def check_files(self, settings: TrainSettings) -> None:
         if settings.adapter.init_from is not None:
@@ -76,6 +81,24 @@ class AdapterKind:
         roots = skeleton_roots(checkpoint.architecture, stored_shapes(checkpoint))
         return make_network(settings, checkpoint.architecture, roots)
 
+    def groups(
+        self, settings: TrainSettings, trained: Trained, compute: torch.dtype
+    ) -> list[FlatGroup]:
+        optimizer = settings.optimizer
+        pieces = (
+            (group.name, group.parameters, optimizer.lrs[group.part] * group.rate)
+            for group in trained.parameter_groups()
+        )
+        return flat_groups(optimizer.name, pieces, compute)
+
+    def optimizer(
+        self, settings: TrainSettings, trained: Trained, groups: Sequence[Group]
+    ) -> torch.optim.Optimizer:
+        return build_optimizer(settings.optimizer.name, groups, settings.optimizer.args)
+
+    def packs(self, settings: TrainSettings) -> bool:
+        return True
+
     def plan_key(self, settings: TrainSettings) -> Hashable | None:
         adapter, optimizer = settings.adapter, settings.optimizer
         if adapter.init_from is not None:
@@ -102,6 +125,12 @@ class AdapterKind:
     def describe(self, settings: TrainSettings, trained: Trained) -> str:
         facts = self.network_facts(settings, trained)
         return f"{settings.adapter.type}, rank {facts.dim}, alpha {facts.alpha}"
+
+    def next_steps(self, run: str, result: str, *, drawn: bool) -> dict[str, str]:
+        lines = {f"lorasmith pick {run}": "which snapshot to keep, and why"}
+        if drawn:
+            lines[f"lorasmith grid --epochs {run}"] = "snapshots by strengths, as one page"
+        return lines
 
     def prompt(self, prompt: str, name: str) -> str:
         return f"{prompt} <lora:{name}:1>"

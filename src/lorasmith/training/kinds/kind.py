@@ -6,13 +6,16 @@ builds; what goes by settings alone is here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
 
 from lorasmith.config.schema import TrainSettings
 from lorasmith.core.events import Observer, ignore
 from lorasmith.training.kinds.trained import Trained
+from lorasmith.training.optim import Group
 
 if TYPE_CHECKING:
     from lorasmith.models.diffusion_model import DiffusionModel
@@ -24,15 +27,15 @@ class NetworkFacts:
     """What sd-scripts' metadata say of a network.
 
     Args:
-        module: ``ss_network_module``.
+        module: ``ss_network_module``; ``None`` of what is no network.
         dim, alpha: of most layers that are not convolutions.
         args: ``ss_network_args``.
     """
 
-    module: str
-    dim: int
-    alpha: float
-    args: dict[str, str]
+    module: str | None = None
+    dim: int | None = None
+    alpha: float | None = None
+    args: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,9 @@ class Kind(Protocol):
 
     size_name: str
     """What :meth:`size` gives, as the heading of a column."""
+
+    modelspec: str
+    """What follows the base's architecture in ``modelspec.architecture``: "/lora"."""
 
     def check_files(self, settings: TrainSettings) -> None:
         """
@@ -81,6 +87,24 @@ class Kind(Protocol):
             UserError: as :meth:`build`.
         """
 
+    def groups(
+        self, settings: TrainSettings, trained: Trained, compute: torch.dtype
+    ) -> Sequence[Group]:
+        """What is trained as a step sees it, for a model that computes in ``compute``."""
+
+    def optimizer(
+        self, settings: TrainSettings, trained: Trained, groups: Sequence[Group]
+    ) -> torch.optim.Optimizer:
+        """The optimizer over ``groups``, ready to step; its ``param_groups`` are in their order.
+
+        Raises:
+            SettingsError: its library is missing, or an argument is not one of its own.
+        """
+
+    def packs(self, settings: TrainSettings) -> bool:
+        """Whether the UNet's own weights stay as they are, so that they can be kept in fewer bits
+        or in main memory."""
+
     def plan_key(self, settings: TrainSettings) -> Hashable | None:
         """What :meth:`planned` depends on besides the model; ``None`` where files are among it."""
 
@@ -95,6 +119,17 @@ class Kind(Protocol):
 
     def describe(self, settings: TrainSettings, trained: Trained) -> str:
         """What it is, for people: "lora, rank 16, alpha 16"."""
+
+    has_strength: bool
+    """Whether who draws with it says how much of it to apply."""
+
+    def next_steps(self, run: str, result: str, *, drawn: bool) -> Mapping[str, str]:
+        """The commands that come after training, and what each is for.
+
+        Args:
+            run, result: the run and its file, as a command line names them.
+            drawn: there are samples, or prompts for them.
+        """
 
     def prompt(self, prompt: str, name: str) -> str:
         """A prompt as one writes it in a web UI to draw with the file of that name."""

@@ -61,6 +61,9 @@ class Trained(Protocol):
     def disabled(self) -> AbstractContextManager[None]:
         """The base model's predictions within the block, with everything left in its place."""
 
+    def replaced_by(self, saved: Self) -> AbstractContextManager[Any]:
+        """The model with ``saved``, of :meth:`as_saved`, instead, within the block."""
+
     def parameter_groups(self) -> Sequence[TrainedGroup]:
         """All trained parameters."""
 

@@ -230,6 +230,7 @@ class _Planner:
             text=on_cpu or kind_of(settings).trains_text(settings) or not cached,
             vae=on_cpu or not performance.cache_latents,
             channels_last=self.channels_last,
+            all_on_one=on_cpu,
         )
 
     def _sample_batch(self, settings: TrainSettings) -> tuple[int, int, int] | None:
@@ -356,7 +357,7 @@ class _Planner:
                 return
 
     def _changes(self) -> Sequence[tuple[str, Any, Callable[[TrainSettings], bool]]]:
-        gpu = self.device.type != "cpu"
+        gpu, packs = self.device.type != "cpu", kind_of(self.settings).packs(self.settings)
         return (
             ("performance.cache_latents", True, lambda s: not s.performance.cache_latents),
             ("performance.cache_text", "auto", lambda s: s.performance.cache_text is False),
@@ -373,11 +374,12 @@ class _Planner:
                 (change.path, change.value, change.applies)
                 for change in (kind_of(self.settings).memory_changes() if gpu else ())
             ),
-            ("train.base_precision", "fp8", lambda s: s.train.base_precision == "auto"),
+            ("train.base_precision", "fp8", lambda s: packs and s.train.base_precision == "auto"),
             ("optimizer.name", "AdamW8bit", lambda s: gpu and s.optimizer.name == "AdamW"),
-            ("train.base_precision", "nf4", lambda s: s.train.base_precision != "nf4"),
+            ("train.base_precision", "nf4", lambda s: packs and s.train.base_precision != "nf4"),
             (
                 "performance.offload_blocks", 64,
-                lambda s: self.device.type in ("cuda", "xpu") and not s.performance.offload_blocks,
+                lambda s: packs and self.device.type in ("cuda", "xpu")
+                and not s.performance.offload_blocks,
             ),
         )  # fmt: skip

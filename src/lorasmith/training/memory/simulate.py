@@ -22,10 +22,10 @@ from lorasmith.models.placement import WeightPlacement, place_weights
 from lorasmith.tensors.offload import AHEAD, host_bytes
 from lorasmith.training.kinds.table import kind_of
 from lorasmith.training.kinds.trained import Trained
-from lorasmith.training.memory.estimates import MemoryEstimate, values_beside
+from lorasmith.training.memory.estimates import MemoryEstimate
 from lorasmith.training.memory.trace import LiveBytes, backward, bytes_of, peak_bytes, tensors_of
 from lorasmith.training.objective import MicroBatch, build_objective
-from lorasmith.training.optim import FlatGroup, cast_at_once, flat_groups
+from lorasmith.training.optim import cast_at_once
 
 META = torch.device("meta")
 
@@ -39,6 +39,7 @@ class Workload:
         micro_batch: width, height and number of the samples whose step needs most.
         sample_batch: width and height of images that are drawn on the way, and how many at once.
         text, vae: whether text encoders and VAE stay there for the steps.
+        all_on_one: the device is the computer's main memory itself.
         channels_last: whether convolutions are laid out so.
     """
 
@@ -49,6 +50,7 @@ class Workload:
     text: bool
     vae: bool
     channels_last: bool
+    all_on_one: bool = False
 
 
 def weight_placement(settings: TrainSettings) -> WeightPlacement:
@@ -120,14 +122,7 @@ class SimulatedRun:
         self.away = sum(away)
         # Weights on their way, which come to a model of empty ones only when they are needed.
         self.sizes["unet"] += AHEAD * max(away, default=0)
-        self.groups: list[FlatGroup] = flat_groups(
-            settings.optimizer.name,
-            [
-                (group.name, group.parameters, 1.0)
-                for group in self.trained.parameter_groups()
-            ],
-            dtype,
-        )  # fmt: skip
+        self.groups = kind_of(settings).groups(settings, self.trained, dtype)
 
     def step(self) -> MemoryEstimate:
         """A training step of the micro-batch that needs most."""
@@ -171,6 +166,8 @@ class SimulatedRun:
                 forward()
             peak = peak_bytes(run, self._tensors())
         self.trained.end_step()
+        for group in self.groups:
+            group.zero_grad()
         return self.step_with(peak)
 
     def step_with(self, activations: int) -> MemoryEstimate:
@@ -233,8 +230,7 @@ class SimulatedRun:
         modules = [*self.model.networks, *self.trained.holders().values()]
         of_modules = [tensor for module in modules for tensor in tensors_of(module)]
         away = [t for m in self.model.denoiser.modules() for t in getattr(m, "away", {}).values()]
-        copies = [group.copy for group in self.groups if group.copy is not None]
-        return [*of_modules, *away, *(group.flat for group in self.groups), *copies]
+        return [*of_modules, *away, *(tensor for group in self.groups for tensor in group.held)]
 
     def _resident(self) -> int:
         parts = ["unet"]
@@ -243,25 +239,32 @@ class SimulatedRun:
         return sum(self.sizes[part] for part in parts)
 
     def _update(self) -> int:
-        """What the optimizer needs beside its state: about two copies of its largest tensor, but
-        for those that go over a tensor once."""
+        """Gradients, and what the optimizer needs beside its state: about two copies of its largest
+        tensor, but for those that go over a tensor once."""
         facts = optimizer_facts(self.settings.optimizer.name)
+        passing = sum(group.passing_bytes for group in self.groups)
+        passing += max(group.stepping_bytes for group in self.groups)
         if facts.defaults.get("fused") or facts.package == "bitsandbytes":
-            return 0
-        largest = (
-            max(group.flat.numel() for group in self.groups)
-            if facts.elementwise
-            else max(p.numel() for group in self.groups for p in group.members)
+            return passing
+        largest = max(
+            parameter.numel()
+            for group in self.groups
+            for parameter in group.for_optimizer(elementwise=facts.elementwise)
         )
-        return 2 * 4 * largest
+        return passing + 2 * 4 * largest
 
     def _with_trained(self, what: str, weights: int, activations: int) -> MemoryEstimate:
-        values = sum(group.flat.numel() for group in self.groups)
-        copies = sum(group.copy.nbytes for group in self.groups if group.copy is not None)
-        return MemoryEstimate(
-            what,
-            weights,
-            8 * values + copies,
-            int(4 * values * values_beside(self.settings)),
-            activations,
+        held = sum(tensor.nbytes for group in self.groups for tensor in group.held)
+        return MemoryEstimate(what, weights, held, self._state(), activations)
+
+    def _state(self) -> int:
+        """Of the optimizer, and of averaged weights that are on the device."""
+        facts = optimizer_facts(self.settings.optimizer.name)
+        values = sum(
+            facts.values_for(tuple(parameter.shape))
+            for group in self.groups
+            for parameter in group.for_optimizer(elementwise=facts.elementwise)
         )
+        if self.settings.train.ema:
+            values += sum(g.size for g in self.groups if self.use.all_on_one or g.spare == META)
+        return int(4 * values)

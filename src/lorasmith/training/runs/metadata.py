@@ -45,7 +45,10 @@ MIXED_PRECISION = {"fp32": "no", "fp16": "fp16", "bf16": "bf16"}
 
 def lora_metadata(run: Run, step: int) -> dict[str, str]:
     """``ss_*`` and ``modelspec.*`` of the file written after ``step``."""
-    return {**training_facts(run, step).metadata(), **model_spec(run).metadata()}
+    spec = model_spec(run)
+    architecture = f"{spec.architecture}{kind_of(run.settings).modelspec}"
+    facts = training_facts(run, step).metadata()
+    return {**facts, **spec.metadata(), "modelspec.architecture": architecture}
 
 
 def resolution_of(run: Run) -> tuple[int, int]:

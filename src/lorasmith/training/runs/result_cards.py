@@ -72,11 +72,12 @@ def _json(value: object) -> bytes:
 def web_ui_card(run: Run, trigger: str) -> dict[str, object]:
     """As A1111's editor of a LoRA's metadata saves it."""
     architecture = run.run_plan.architecture
+    strength = {"preferred weight": STRENGTH} if kind_of(run.settings).has_strength else {}
     return {
         "description": run.settings.save.comment,
         "sd version": architecture.family.card_version,
         "activation text": trigger,
-        "preferred weight": STRENGTH,
+        **strength,
         "negative text": run.settings.sample.negative,
         "notes": f"trained on {run.model_name}, {_length(run)}; clip skip "
         f"{run.settings.model.clip_skip}",
@@ -90,7 +91,9 @@ def model_card(run: Run, trigger: str) -> str:
     rows = {
         "trigger": f"`{_plain(trigger)}`" if trigger else "none",
         "base model": f"{_plain(run.model_name)} ({architecture.summary})",
-        "strength": f"{STRENGTH:g}, as it was trained; less where it takes over too much",
+        "strength": f"{STRENGTH:g}, as it was trained; less where it takes over too much"
+        if kind_of(settings).has_strength
+        else "",
         "clip skip": str(settings.model.clip_skip),
         "kind": kind_of(settings).describe(settings, run.trained),
         "trained on": f"{quantity(len(images), 'picture')}, {_length(run)}",
@@ -110,7 +113,9 @@ def _tests(run: Run) -> Iterator[str]:
     if not (run.samples and any(_samples(run))):
         yield "No pictures were drawn while it was trained."
         return
-    yield f"Pictures drawn at strength 1 with {_plain(run.model_name)} while it was trained, of:"
+    how = f" at strength 1 with {_plain(run.model_name)}"
+    how = how if kind_of(run.settings).has_strength else ""
+    yield f"Pictures drawn{how} while it was trained, of:"
     yield ""
     for request in run.samples[:_PROMPTS]:
         yield f"- `{_plain(request.prompt)}` ({_drawn_with(request)})"
@@ -168,9 +173,9 @@ def _preview(run: Run, trigger: str) -> Path | None:
 def next_steps(folder: RunFolder, settings: TrainSettings) -> Iterator[str]:
     """The commands that come next."""
     run = shell_word(folder.handle)
-    lines = {f"lorasmith pick {run}": "which snapshot to keep, and why"}
-    if settings.sample.prompts or any(folder.drawn_samples()):
-        lines[f"lorasmith grid --epochs {run}"] = "snapshots by strengths, as one page"
+    drawn = bool(settings.sample.prompts) or any(folder.drawn_samples())
+    result = shell_word(folder.result)
+    lines = dict(kind_of(settings).next_steps(run, result, drawn=drawn))
     if settings.log.tensorboard:
         lines[f"tensorboard --logdir {shell_word(folder.tensorboard)}"] = "the charts"
     if ended_early(read_info(folder)):

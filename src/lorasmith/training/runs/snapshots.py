@@ -175,8 +175,8 @@ def draw_samples(run: Run, step: int, epoch: int | None) -> None:
     with eval_weights(run.trainer):
         saved = run.trained.as_saved(PRECISIONS[run.settings.save.precision])
     # The base model alone before the first step, when the LoRA changes nothing yet.
-    applied = saved.attached() if step else contextlib.nullcontext()
-    with run.stopwatch.phase("sampling"), run.trained.detached(), applied:
+    shown = run.trained.replaced_by(saved) if step else run.trained.detached()
+    with run.stopwatch.phase("sampling"), shown:
         _draw(run, step, epoch)
 
 

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from lorasmith.config.checks import table as checks
 from lorasmith.config.dump import toml_value
 from lorasmith.config.fields import NONE
+from lorasmith.config.kinds import KINDS, kind_facts
 from lorasmith.config.messages import to_problems
 from lorasmith.config.optimizers import OPTIMIZERS, optimizer_facts
 from lorasmith.config.schema import TrainSettings, all_settings, replace_settings
@@ -69,7 +70,16 @@ def suit(settings: TrainSettings, checkpoint: OpenedCheckpoint) -> SuitedSetting
     """
     family = checkpoint.architecture.family
     values, warnings = read_entry(checkpoint.defaults, str(checkpoint.source))
-    layers = (("the base model", values), (family.title, family.defaults))
+    facts = kind_facts(settings)
+    idle = {section for other in KINDS.values() for section in other.sections} - {*facts.sections}
+    layers = tuple(
+        (origin, {path: v for path, v in layer.items() if path.partition(".")[0] not in idle})
+        for origin, layer in (
+            (f"train.kind {settings.train.kind}", facts.defaults),
+            ("the base model", values),
+            (family.title, family.defaults),
+        )
+    )
     suggested: dict[str, Any] = {}
     origins: dict[str, str] = {}
     chosen = {path for path in all_settings() if is_chosen(settings, path)}

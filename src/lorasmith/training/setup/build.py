@@ -22,11 +22,10 @@ from lorasmith.training.memory.plan import channels_last, precision_of
 from lorasmith.training.memory.simulate import checkpointed, weight_placement
 from lorasmith.training.monitoring.validation import Validation, build_validation
 from lorasmith.training.objective import build_objective
-from lorasmith.training.optim import build_optimizer, flat_groups
 from lorasmith.training.runs.state import Position
 from lorasmith.training.samples import sample_requests
+from lorasmith.training.setup.base_model import open_base
 from lorasmith.training.setup.context import RunContext
-from lorasmith.training.setup.preflight import open_base
 from lorasmith.training.sources import (
     CachedLatents,
     CachedText,
@@ -174,25 +173,17 @@ def _search_rate(
 def _trainer(
     context: RunContext, model: DiffusionModel, trained: Trained, precision: Precision
 ) -> TrainStep:
-    settings = context.settings
-    optimizer, lrs = settings.optimizer, settings.optimizer.lrs
-    groups = flat_groups(
-        optimizer.name,
-        [
-            (group.name, group.parameters, lrs[group.part] * group.rate)
-            for group in trained.parameter_groups()
-        ],
-        precision.dtype,
-    )
+    settings, kind = context.settings, kind_of(context.settings)
+    groups = kind.groups(settings, trained, precision.dtype)
     return TrainStep(
         model,
         trained,
         groups,
-        build_optimizer(optimizer.name, groups, optimizer.args),
+        kind.optimizer(settings, trained, groups),
         learning_rate(settings, context.steps),
         build_objective(settings, model),
         context.processes,
-        max_grad_norm=optimizer.max_grad_norm,
+        max_grad_norm=settings.optimizer.max_grad_norm,
         scaler=(
             torch.amp.GradScaler(model.device.type) if precision.dtype == torch.float16 else None
         ),

@@ -36,8 +36,6 @@ from lorasmith.data.layout import FolderSpec, default_name, find_folders
 from lorasmith.data.scan import Scan, scan
 from lorasmith.data.triggers import Trigger, apply_triggers
 from lorasmith.models.families.table import Architecture, check_clip_skip
-from lorasmith.models.open import OpenedCheckpoint, open_unchanged
-from lorasmith.models.reference import ModelReference
 from lorasmith.models.tokenizer import count_tokens
 from lorasmith.prompts.parse import parse_prompt
 from lorasmith.sampling.request import check_values
@@ -51,6 +49,7 @@ from lorasmith.training.preservation import (
 )
 from lorasmith.training.samples import sample_request
 from lorasmith.training.setup.base_defaults import SuitedSettings, suit
+from lorasmith.training.setup.base_model import open_base
 from lorasmith.training.setup.check_optimizer import check_optimizer
 from lorasmith.training.setup.hardware import (
     AdaptedSettings,
@@ -372,17 +371,6 @@ def check_parts(settings: TrainSettings, problems: list[Problem]) -> None:
             for problem in check_values(request)
             if not (problem.where == "seed" and request.seed == RANDOM_SEED)
         ]
-
-
-def model_reference(settings: TrainSettings) -> ModelReference:
-    """The base model of a run, and what the settings say of it."""
-    fields = settings.model.model_dump(exclude={"defaults"})
-    return ModelReference(**fields, zero_terminal_snr=settings.loss.zero_terminal_snr)
-
-
-def open_base(settings: TrainSettings) -> OpenedCheckpoint:
-    """The headers of the base model; no weights are read."""
-    return open_unchanged(model_reference(settings))
 
 
 def cache_folder(settings: TrainSettings, data_folder: Path) -> Path:

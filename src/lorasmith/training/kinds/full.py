@@ -1,0 +1,178 @@
+"""A base's own weights as what is trained, ``train.kind = "full"``."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from lorasmith.adapters.targets import Target
+from lorasmith.config.schema import TrainSettings
+from lorasmith.core.errors import SettingsError
+from lorasmith.core.events import Observer, ignore
+from lorasmith.models.open import OpenedCheckpoint
+from lorasmith.models.skeleton import skeleton_roots, stored_shapes
+from lorasmith.tensors.rounding import StochasticRounding
+from lorasmith.training.kinds.full_checkpoint import FullCheckpoint
+from lorasmith.training.kinds.full_weights import FullWeights, Weight, choose_weights
+from lorasmith.training.kinds.kind import MemoryChange, NetworkFacts
+from lorasmith.training.kinds.trained import Trained
+from lorasmith.training.kinds.weight_groups import ParameterwiseOptimizer, WeightGroup
+from lorasmith.training.optim import Group, build_optimizer, shared_rates
+from lorasmith.training.setup.base_model import open_base
+
+if TYPE_CHECKING:
+    from lorasmith.models.diffusion_model import DiffusionModel
+
+
+class FullKind:
+    """A checkpoint; see :class:`lorasmith.training.kinds.kind.Kind`."""
+
+    size_name = "held in"
+    modelspec = ""
+    has_strength = False
+
+    def check_files(self, settings: TrainSettings) -> None:
+        """Nothing: training begins with the base."""
+
+    def check_model(self, settings: TrainSettings, checkpoint: OpenedCheckpoint) -> None:
+        FullCheckpoint(checkpoint, [w.place for w in self.planned(settings, checkpoint).weights])
+
+    def trains_text(self, settings: TrainSettings) -> bool:
+        return settings.full.text_encoder and settings.optimizer.lrs["text_encoder"] > 0
+
+    def build(
+        self, settings: TrainSettings, model: DiffusionModel, observe: Observer = ignore
+    ) -> FullWeights:
+        roots = model.adapter_roots()
+        networks: dict[str, nn.Module] = {root.folder: root.module for root in roots}
+        names = {
+            folder: [name for name, _ in network.named_parameters()]
+            for folder, network in networks.items()
+        }
+        chosen = _with_rate(settings, choose_weights(settings.full, roots, names))
+        places = [(target.root.folder, name) for target, name in chosen]
+        parameters = [networks[folder].get_parameter(name) for folder, name in places]
+        checkpoint = None
+        masters: dict[tuple[str, str], nn.Parameter] = {}
+        needs_masters = settings.full.weights == "fp32" and model.dtype != torch.float32
+        if model.device.type != "meta":
+            checkpoint = FullCheckpoint(open_base(settings), places)
+            if needs_masters:  # From the file: what the model has is rounded.
+                numbers = checkpoint.read(torch.float32, model.device)
+                masters = {place: nn.Parameter(tensor) for place, tensor in numbers}
+        elif needs_masters:
+            masters = {
+                place: nn.Parameter(torch.empty_like(parameter, dtype=torch.float32))
+                for place, parameter in zip(places, parameters, strict=True)
+            }
+        weights = [
+            Weight(target, name, parameter, masters.get((target.root.folder, name)))
+            for (target, name), parameter in zip(chosen, parameters, strict=True)
+        ]
+        return FullWeights(networks, weights, checkpoint, StochasticRounding(settings.train.seed))
+
+    def planned(self, settings: TrainSettings, checkpoint: OpenedCheckpoint) -> FullWeights:
+        shapes = stored_shapes(checkpoint)
+        roots = skeleton_roots(checkpoint.architecture, shapes)
+        chosen = _with_rate(settings, choose_weights(settings.full, roots, shapes))
+        weights = [
+            Weight(target, name, nn.Parameter(torch.empty(shapes[target.root.folder][name],
+                                                          device="meta")))
+            for target, name in chosen
+        ]  # fmt: skip
+        return FullWeights({}, weights, None, StochasticRounding(settings.train.seed))
+
+    def packs(self, settings: TrainSettings) -> bool:
+        return not settings.full.unet
+
+    def plan_key(self, settings: TrainSettings) -> Hashable | None:
+        zero = tuple(rate == 0 for rate in settings.optimizer.lrs.values())
+        return repr(settings.full), zero
+
+    def size(self, settings: TrainSettings) -> str:
+        return settings.full.weights
+
+    def memory_changes(self) -> tuple[MemoryChange, ...]:
+        def can_be_bf16(s: TrainSettings) -> bool:
+            return s.full.weights == "fp32" and s.train.precision == "bf16"
+
+        def can_be_fused(s: TrainSettings) -> bool:
+            return not s.full.fused_backward and s.train.accumulation == 1
+
+        return (
+            MemoryChange("full.fused_backward", True, can_be_fused),
+            MemoryChange("full.weights", "bf16", can_be_bf16),
+            MemoryChange("optimizer.name", "AdaFactor", lambda s: s.optimizer.name == "AdamW8bit"),
+            MemoryChange("full.text_encoder", False, lambda s: s.full.text_encoder and s.full.unet),
+        )
+
+    def network_facts(self, settings: TrainSettings, trained: Trained) -> NetworkFacts:
+        return NetworkFacts()
+
+    def describe(self, settings: TrainSettings, trained: Trained) -> str:
+        parts = {"unet": settings.full.unet, "text encoder": settings.full.text_encoder}
+        trained_parts = " and ".join(part for part, is_trained in parts.items() if is_trained)
+        return f"full fine-tuning of {trained_parts}, layers {', '.join(settings.full.layers)}"
+
+    def next_steps(self, run: str, result: str, *, drawn: bool) -> dict[str, str]:
+        return {f'lorasmith generate --model {result} "PROMPT"': "draw with the checkpoint"}
+
+    def prompt(self, prompt: str, name: str) -> str:
+        return prompt
+
+    def groups(
+        self, settings: TrainSettings, trained: Trained, compute: torch.dtype
+    ) -> list[WeightGroup]:
+        assert isinstance(trained, FullWeights)
+        parts, optimizer = trained.parameter_groups(), settings.optimizer
+        rates = shared_rates(optimizer.name, [optimizer.lrs[part.part] for part in parts])
+        return [
+            WeightGroup(
+                part.name,
+                [weight.parameter for weight in part.weights],
+                [weight.master for weight in part.weights if weight.master is not None] or None,
+                *rate,
+                fused=settings.full.fused_backward,
+            )
+            for part, rate in zip(parts, rates, strict=True)
+        ]
+
+    def optimizer(
+        self, settings: TrainSettings, trained: Trained, groups: Sequence[Group]
+    ) -> torch.optim.Optimizer:
+        assert isinstance(trained, FullWeights)
+        weight_groups = [group for group in groups if isinstance(group, WeightGroup)]
+        name, args = settings.optimizer.name, settings.optimizer.args
+        fused = settings.full.fused_backward
+        if fused or settings.full.weights == "bf16":
+            return ParameterwiseOptimizer(
+                name,
+                weight_groups,
+                args,
+                trained.rounding,
+                fused=fused,
+                max_grad_norm=settings.optimizer.max_grad_norm,
+            )
+        optimizer = build_optimizer(name, groups, args)
+
+        def sync(*_: object) -> None:
+            for group in weight_groups:
+                group.sync()
+
+        optimizer.register_step_post_hook(sync)
+        return optimizer
+
+
+def _with_rate(
+    settings: TrainSettings, chosen: Sequence[tuple[Target, str]]
+) -> list[tuple[Target, str]]:
+    """Those of parts that have a learning rate."""
+    lrs: Mapping[str, float] = settings.optimizer.lrs
+    trained = [(target, name) for target, name in chosen if lrs[target.part] > 0]
+    if not trained:
+        what = "layers leave nothing of the parts that have a learning rate"
+        raise SettingsError.of("full.layers", what, 'say "all"')
+    return trained

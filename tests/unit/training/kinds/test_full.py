@@ -1,0 +1,194 @@
+"""A base's own weights as what is trained: which, how they are held, and what is saved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from tests.tiny_models import tiny_checkpoint
+from torch import Tensor
+
+from lorasmith.config.load import load_settings
+from lorasmith.config.schema import TrainSettings
+from lorasmith.core.errors import CheckpointError, SettingsError
+from lorasmith.models.diffusion_model import DiffusionModel
+from lorasmith.models.families.table import FAMILIES
+from lorasmith.models.load import load_model
+from lorasmith.models.open import open_checkpoint
+from lorasmith.tensors.rng import normal
+from lorasmith.training.kinds.full import FullKind
+from lorasmith.training.kinds.full_weights import FullWeights
+
+KIND = FullKind()
+MIDDLE = "unet.mid_block.attentions.0.transformer_blocks.0"
+BOTH = "full.text_encoder=true"
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_checkpoint(tmp_path_factory.mktemp("base") / "base.safetensors")
+
+
+def settings_of(base: Path, *overrides: str) -> TrainSettings:
+    return load_settings(None, ["train.kind=full", f"model.path={base}", *overrides])
+
+
+def build(base: Path, *overrides: str, dtype: torch.dtype = torch.float32
+          ) -> tuple[DiffusionModel, FullWeights]:  # fmt: skip
+    model = load_model(base, dtype=dtype)
+    trained = KIND.build(settings_of(base, *overrides), model)
+    trained.attach()
+    return model, trained
+
+
+def move(trained: FullWeights) -> None:
+    """Any training."""
+    values = trained.state_dict()
+    for number, (name, value) in enumerate(values.items()):
+        values[name] = value + 0.05 * normal(value.shape, 1, "move", number).to(value.dtype)
+    trained.load_state_dict(values)
+
+
+@torch.no_grad()
+def prediction(model: DiffusionModel) -> Tensor:
+    condition = model.encode_text(["a tree"])
+    if model.architecture.family.size_conditioning:
+        condition = condition.with_size_ids(torch.full((1, 6), 64.0))
+    return model.denoise(normal((1, 4, 8, 8), 0, "latents"), torch.tensor([300]), condition)
+
+
+@pytest.mark.parametrize("family", list(FAMILIES))
+def test_what_is_saved_is_the_base_but_for_what_is_trained(family: str, tmp_path: Path) -> None:
+    base = tiny_checkpoint(tmp_path / "base.safetensors", family=family)
+    model, trained = build(base, BOTH)
+    move(trained)
+    trained.save(tmp_path / "new.safetensors", {"ss_steps": "3"}, torch.float32)
+    old, new = load_file(base), load_file(tmp_path / "new.safetensors")
+    assert list(old) == list(new)
+    assert all(old[name].shape == new[name].shape for name in old)
+    assert all(old[name].dtype == new[name].dtype for name in old)
+    same = {name for name in old if torch.equal(old[name], new[name])}
+    vae = {name for name in old if name.startswith("first_stage_model.")}
+    assert vae <= same
+    assert all("resblocks" in name for name in same - vae)  # Layers that no program runs.
+    again = load_model(tmp_path / "new.safetensors")
+    with trained.replaced_by(trained.as_saved(torch.float32)):
+        expected = prediction(model)
+    assert torch.equal(prediction(again), expected)
+
+
+def test_the_files_metadata_are_the_bases_and_the_runs(base: Path, tmp_path: Path) -> None:
+    tensors = load_file(base)
+    with safe_open(base, "pt") as file:
+        metadata = {**(file.metadata() or {}), "modelspec.title": "Base", "sshs_model_hash": "old"}
+    titled = tmp_path / "titled.safetensors"
+    save_file(tensors, titled, metadata)
+    _, trained = build(titled)
+    trained.save(tmp_path / "new.safetensors", {"ss_steps": "3"}, torch.float32)
+    with safe_open(tmp_path / "new.safetensors", "pt") as file:
+        found = file.metadata()
+    assert found["ss_steps"] == "3"
+    assert found["modelspec.title"] == "Base"
+    assert found["lorasmith.model"] == metadata["lorasmith.model"]
+    assert "sshs_model_hash" not in found
+
+
+def test_nothing_trained_is_the_very_file(base: Path, tmp_path: Path) -> None:
+    """In half precision too: float32 numbers are the file's own, not the model's rounded ones."""
+    _, trained = build(base, BOTH, dtype=torch.bfloat16)
+    trained.save(tmp_path / "new.safetensors", {}, torch.float32)
+    old, new = load_file(base), load_file(tmp_path / "new.safetensors")
+    assert all(torch.equal(old[name], new[name]) for name in old)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_without_it_the_model_is_the_base_bit_for_bit(base: Path, dtype: torch.dtype) -> None:
+    model, trained = build(base, BOTH, dtype=dtype)
+    before = prediction(model)
+    move(trained)
+    after = prediction(model)
+    assert not torch.equal(after, before)
+    for context in (trained.detached, trained.disabled, trained.disabled):
+        with context():
+            assert torch.equal(prediction(model), before)
+        assert torch.equal(prediction(model), after)
+
+
+def test_the_base_is_not_in_memory_until_each_step_asks_for_it(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, trained = build(base)
+    before = prediction(model)
+    move(trained)
+    reads = []
+    read = trained.checkpoint.read
+    monkeypatch.setattr(trained.checkpoint, "read", lambda *args: reads.append(args) or read(*args))
+    with trained.detached():
+        pass
+    assert len(reads) == 1
+    for _ in range(3):
+        with trained.disabled():
+            assert torch.equal(prediction(model), before)
+    assert len(reads) == 2
+
+
+@pytest.mark.parametrize(
+    ("overrides", "trained_names", "frozen"),
+    [
+        ((), ["unet.conv_in.weight", "unet.conv_norm_out.bias"], "text_encoder."),
+        ((BOTH,), ["text_encoder.embeddings.token_embedding.weight"], "vae"),
+        (("full.unet=false", BOTH), ["text_encoder.final_layer_norm.weight"], "unet."),
+        (("full.layers=attn",), [f"{MIDDLE}.attn2.to_k.weight"], "unet.conv_in"),
+        (("full.layers=attn2.*, conv_in",), ["unet.conv_in.bias"], "unet.conv_out"),
+        (("full.layers=norm*",), ["unet.down_blocks.0.resnets.0.norm1.weight"], "unet.conv_in"),
+        (("full.exclude=time_embedding.*",), ["unet.conv_in.bias"], "unet.time_embedding"),
+        (("optimizer.text_encoder_lr=0", BOTH), ["unet.conv_in.bias"], "text_encoder."),
+    ],
+)  # fmt: skip
+def test_which_weights_are_trained(
+    base: Path, overrides: tuple[str, ...], trained_names: list[str], frozen: str
+) -> None:
+    model, trained = build(base, *overrides)
+    names = list(trained.state_dict())
+    assert set(trained_names) <= set(names)
+    assert not any(name.startswith(frozen) for name in names)
+    modules = {"unet": model.denoiser, **model.text_encoders, "vae": model.vae}
+    graded = [
+        f"{part}.{name}"
+        for part, module in modules.items()
+        for name, parameter in module.named_parameters()
+        if parameter.requires_grad
+    ]
+    assert sorted(graded) == sorted(names)
+    planned = KIND.planned(settings_of(base, *overrides), open_checkpoint(base))
+    assert {one.place for one in planned.weights} == {one.place for one in trained.weights}
+    sizes = {group.name: group.size for group in planned.parameter_groups()}
+    assert sizes == {group.name: group.size for group in trained.parameter_groups()}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["full.layers=attn3.*"], r"full\.layers.*'attn3\.\*' names no layer.*attn"),
+        (["full.layers=atn"], r"no preset.*attn"),
+        (["full.exclude=conv_inn"], r"full\.exclude.*conv_in"),
+        (["full.exclude=re:."], r"leave no weight"),
+        (["full.unet=false", BOTH, "full.layers=conv_in"], "leave no weight"),
+        ([BOTH, "optimizer.unet_lr=0", "full.layers=conv_in"], "no(thing|t).*learning rate"),
+    ],
+)
+def test_layers_that_are_not_there(base: Path, overrides: list[str], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        KIND.check_model(settings_of(base, *overrides), open_checkpoint(base))
+
+
+def test_a_folder_is_no_base(base: Path, tmp_path: Path) -> None:
+    model = load_model(base)
+    folder = tmp_path / "folder"
+    for part in ("unet", "vae", "text_encoder"):
+        model.part(part).save_pretrained(folder / part)
+    with pytest.raises(CheckpointError, match="single"):
+        KIND.check_model(settings_of(folder), open_checkpoint(folder))
