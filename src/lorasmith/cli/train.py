@@ -70,9 +70,14 @@ def _help(item: Setting) -> str:
 def _setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """``--section.key VALUE`` for each setting."""
     for item in reversed(_settable()):
-        option = click.option(f"--{item.path}", _parameter(item.path), metavar="VALUE", hidden=True)
+        names = [f"--{item.path}", *SECOND_NAMES.get(item.path, ())]
+        option = click.option(*names, _parameter(item.path), metavar="VALUE", hidden=True)
         command = option(command)
     return command
+
+
+SECOND_NAMES = {"full.extract_rank": ("--extract-rank",)}
+"""What settings are called besides, where ``lorasmith extract`` has a name for the same."""
 
 
 def _parameter(path: str) -> str:

@@ -30,6 +30,7 @@ from lorasmith.tensors.device import choose_device, deterministic, device_name
 from lorasmith.tensors.quantization import nf4_unpacker
 from lorasmith.training.early_stopping import oddities
 from lorasmith.training.found_lr import keep_rate
+from lorasmith.training.kinds.table import kind_of
 from lorasmith.training.loop import train as run_loop
 from lorasmith.training.lr_schedules import learning_rate
 from lorasmith.training.memory.plan import channels_last, memory_of
@@ -359,6 +360,7 @@ def _run(context: RunContext, *, resume: bool = False) -> None:
             run.processes.wait()  # A launcher ends all processes when the first has ended.
             raise
         if main:
+            kind_of(settings).finish(settings, folder.result, context.observer, context.controls)
             write_info(folder, status="done", seconds=run.stopwatch.rounded())
 
 

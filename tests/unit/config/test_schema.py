@@ -15,7 +15,17 @@ from lorasmith.config.sections.data import FolderSettings
 from lorasmith.config.sections.optimizer import OptimizerSettings, ScheduleName
 
 SECTIONS = [
-    *("model", "data", "captions", "buckets", "augment", "adapter", "full", "optimizer", "schedule"),
+    *(
+        "model",
+        "data",
+        "captions",
+        "buckets",
+        "augment",
+        "adapter",
+        "full",
+        "optimizer",
+        "schedule",
+    ),
     *("loss", "preservation", "train", "validation", "watchdog", "save", "sample"),
     *("log", "performance"),
 ]

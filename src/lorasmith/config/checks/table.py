@@ -6,11 +6,12 @@ tables at the ends of the files here say which there are.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from types import ModuleType
 
 from lorasmith.config.checks import adapter, data, full, loss, optimizer, run
 from lorasmith.config.kinds import kind_facts
-from lorasmith.config.schema import TrainSettings
+from lorasmith.config.schema import TrainSettings, all_settings
 from lorasmith.core.errors import Problem
 
 SUBJECTS = (data, adapter, full, optimizer, loss, run)
@@ -27,7 +28,18 @@ def contradictions(settings: TrainSettings) -> list[Problem]:
 def warnings(settings: TrainSettings) -> list[Problem]:
     """What is allowed but odd, with the reason."""
     checks = [check for subject in _subjects(settings) for check in subject.ODDITIES]
-    return [problem for check in checks for problem in check(settings)]
+    return [*_idle(settings), *(problem for check in checks for problem in check(settings))]
+
+
+def _idle(settings: TrainSettings) -> Iterator[Problem]:
+    """What was said in sections that this kind of run has no use for."""
+    for path, item in all_settings().items():
+        section, _, name = path.partition(".")
+        if section not in OF_SECTIONS or section in kind_facts(settings).sections:
+            continue
+        if getattr(getattr(settings, section), name) != item.default:
+            what = f"has no effect: train.kind is {settings.train.kind}"
+            yield Problem(path, what, "remove it")
 
 
 def _subjects(settings: TrainSettings) -> list[ModuleType]:

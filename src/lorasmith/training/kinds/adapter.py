@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import fields
 from difflib import get_close_matches
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -28,7 +29,7 @@ from lorasmith.config.adapter_types import ADAPTERS
 from lorasmith.config.schema import TrainSettings
 from lorasmith.config.sections.adapter import AdapterSettings
 from lorasmith.core.errors import Problem, SettingsError
-from lorasmith.core.events import Notice, Observer, ignore
+from lorasmith.core.events import Controls, Notice, Observer, ignore
 from lorasmith.formats.adapter_roots import AdapterRoot
 from lorasmith.formats.block_weights import BlockMap, learning_weights, sizes
 from lorasmith.models.families.table import Architecture
@@ -131,6 +132,11 @@ class AdapterKind:
         if drawn:
             lines[f"lorasmith grid --epochs {run}"] = "snapshots by strengths, as one page"
         return lines
+
+    def finish(
+        self, settings: TrainSettings, result: Path, observe: Observer, controls: Controls
+    ) -> None:
+        """Nothing: the file is all."""
 
     def prompt(self, prompt: str, name: str) -> str:
         return f"{prompt} <lora:{name}:1>"

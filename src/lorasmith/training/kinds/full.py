@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,8 +11,10 @@ from torch import nn
 
 from lorasmith.adapters.targets import Target
 from lorasmith.config.schema import TrainSettings
-from lorasmith.core.errors import SettingsError
-from lorasmith.core.events import Observer, ignore
+from lorasmith.core.disk import remove_file
+from lorasmith.core.errors import SettingsError, UserError
+from lorasmith.core.events import Controls, Notice, Observer, ignore
+from lorasmith.lora_tools.extract import Parts, extract
 from lorasmith.models.open import OpenedCheckpoint
 from lorasmith.models.skeleton import skeleton_roots, stored_shapes
 from lorasmith.tensors.rounding import StochasticRounding
@@ -120,6 +123,28 @@ class FullKind:
     def next_steps(self, run: str, result: str, *, drawn: bool) -> dict[str, str]:
         return {f'lorasmith generate --model {result} "PROMPT"': "draw with the checkpoint"}
 
+    def finish(
+        self, settings: TrainSettings, result: Path, observe: Observer, controls: Controls
+    ) -> None:
+        """The difference as a LoRA, for ``full.extract_rank``."""
+        rank = settings.full.extract_rank
+        if rank is None:
+            return
+        out = extracted_path(result, rank)
+        remove_file(out)  # Of a shorter run.
+        both = settings.full.unet and settings.full.text_encoder
+        parts: Parts = "all" if both else "unet" if settings.full.unet else "text-encoder"
+        try:
+            report = extract(
+                settings.model.path, result, out, rank=rank, type="locon", parts=parts,
+                min_diff=0.0, observer=observe, controls=controls,
+            )  # fmt: skip
+        except UserError as error:  # Training is done, whatever comes of this.
+            observe(Notice("warning", f"full.extract_rank: no LoRA was made: {error}"))
+            return
+        what = f"a LoRA of rank {rank} of the difference, which lacks {report.error:.0%} of it"
+        observe(Notice("info", f"{out}: {what}"))
+
     def prompt(self, prompt: str, name: str) -> str:
         return prompt
 
@@ -164,6 +189,11 @@ class FullKind:
 
         optimizer.register_step_post_hook(sync)
         return optimizer
+
+
+def extracted_path(result: Path, rank: int) -> Path:
+    """Where the LoRA lies that is extracted from a result."""
+    return result.with_name(f"{result.stem}-rank{rank}.safetensors")
 
 
 def _with_rate(

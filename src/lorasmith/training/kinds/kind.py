@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
 from lorasmith.config.schema import TrainSettings
-from lorasmith.core.events import Observer, ignore
+from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.training.kinds.trained import Trained
 from lorasmith.training.optim import Group
 
@@ -129,6 +130,18 @@ class Kind(Protocol):
         Args:
             run, result: the run and its file, as a command line names them.
             drawn: there are samples, or prompts for them.
+        """
+
+    def finish(
+        self, settings: TrainSettings, result: Path, observe: Observer, controls: Controls
+    ) -> None:
+        """What is made of the result, when training is done.
+
+        Args:
+            result: the file of :meth:`.Trained.save`.
+
+        Raises:
+            Stopped: asked to stop.
         """
 
     def prompt(self, prompt: str, name: str) -> str:
