@@ -136,6 +136,15 @@ def thumbnails(page) -> float:
     return page.evaluate("performance.now()") / 1000
 
 
+def all_read(page) -> float:
+    """Seconds from the address to the tags of all captions and the sizes of all pictures."""
+    page.evaluate(
+        f"""async () => {{ {IN_SIGHT} await until(
+            () => document.querySelector(".tag-row") && !document.querySelector(".reading")); }}"""
+    )
+    return page.evaluate("performance.now()") / 1000
+
+
 def jump_to_end(page, count: int) -> float:
     milliseconds = page.evaluate(
         f"""async () => {{ {IN_SIGHT}
@@ -328,6 +337,7 @@ def measure(browser, workspace: Path, folder: Path, count: int) -> dict[str, flo
         where = f"{address}/dataset?{urlencode({'path': str(folder)})}"
         page.goto(where)
         found["first"] = thumbnails(page)
+        print(f"captions and sizes are read after {all_read(page):.3g} s")
         again = []
         for _ in range(3):
             page.goto(where)
