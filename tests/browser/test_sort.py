@@ -72,6 +72,16 @@ def test_what_waits_is_carried_out_when_one_leaves(sorting, folder: Path) -> Non
     until(sorting, lambda: (folder / "hats/0.png").is_file())
 
 
+def test_who_closes_the_tab_too_early_is_asked(sorting, folder: Path) -> None:
+    leave = "dispatchEvent(new Event('beforeunload', { cancelable: true }))"
+    press = "document.body.dispatchEvent(new KeyboardEvent('keydown', { key: '1', bubbles: true }))"
+    assert sorting.evaluate(leave)
+    assert not sorting.evaluate(f"({press}, {leave})")
+    # Without a rest first: it is carried out at once.
+    until(sorting, lambda: (folder / "hats/0.png").is_file())
+    until(sorting, lambda: sorting.evaluate(leave))
+
+
 def test_a_key_shows_the_next_picture_at_once(sorting) -> None:
     """Within 50 ms: it is decoded before it is asked for."""
     sorting.wait_for_timeout(300)

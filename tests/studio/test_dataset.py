@@ -209,6 +209,15 @@ def test_images_go_into_the_trash_and_come_back(page: Page, folder: Path) -> Non
     assert texts(folder) == list(TAGS)
 
 
+def test_of_pictures_to_be_sorted_one_has_vanished(page: Page, folder: Path) -> None:
+    page.get("images")
+    (folder / "1.png").unlink()
+    decisions = [{"name": f"{number}.png", "folder": "a"} for number in range(3)]
+    done = page.post("sort", decisions=decisions, apply=True)
+    assert [problem["where"] for problem in done["skipped"]] == ["1.png"]
+    assert sorted(path.name for path in (folder / "a").glob("*.png")) == ["0.png", "2.png"]
+
+
 def test_pictures_are_sorted_one_by_one(page: Page, folder: Path) -> None:
     decisions = [
         {"name": "0.png", "folder": "stands"},

@@ -11,6 +11,7 @@ import { useKeys } from "../keys";
 import { remember, remembered } from "../session";
 import type { DatasetStore } from "./dataset_store";
 import { MaskPainter } from "./dataset_mask";
+import { knownTagger, ToldTags, useTold } from "./dataset_told";
 
 type PictureRecord = Schemas["PictureRecord"];
 export type Box = [number, number, number, number];
@@ -35,6 +36,9 @@ export function LargeView({ store, name, onMove, onClose }: Props) {
   if (found.data?.name === name) known.current = found.data;
   const picture = known.current?.name === name ? known.current : null;
   const main = useRef<HTMLElement>(null);
+  const [asks, turnAsks] = useTold();
+  const scores = useFetched((signal) => get("/api/dataset/scores", { query: { path: store.path }, signal }), [store]);
+  const tagger = knownTagger(scores.data?.tagger ?? "");
   useEffect(() => setTool(""), [name]);
   useEffect(() => main.current?.focus(), []);
 
@@ -93,6 +97,14 @@ export function LargeView({ store, name, onMove, onClose }: Props) {
         </label>
         <ResolutionChoice value={resolution} onChange={setResolution} />
         <Button
+          aria-pressed={asks}
+          disabled={!tagger}
+          title={tagger ? `What ${tagger} says of this picture` : "Choose a tagger in the panel Tagger first"}
+          onClick={turnAsks}
+        >
+          Ask the tagger
+        </Button>
+        <Button
           aria-pressed={tool === "crop"}
           disabled={!picture}
           onClick={() => setTool(tool === "crop" ? "" : "crop")}
@@ -118,6 +130,7 @@ export function LargeView({ store, name, onMove, onClose }: Props) {
           {picture.mask && " · has a mask"}
         </p>
       )}
+      {asks && tagger && <ToldTags store={store} name={name} tagger={tagger} />}
       {tool === "mask" && picture ? (
         <MaskPainter store={store} picture={picture} onDone={() => setTool("")} />
       ) : (

@@ -1,8 +1,8 @@
 // A loss mask, painted over its picture: what is painted is not learned.
 import { useEffect, useRef, useState } from "preact/hooks";
-import { imageAddress, put, type Schemas } from "../api/client";
+import { imageAddress, problemsOf, put, type Schemas } from "../api/client";
 import { Button } from "../components/button";
-import { say } from "../components/notices";
+import { say, sayProblems } from "../components/notices";
 import { useKeys } from "../keys";
 import type { DatasetStore } from "./dataset_store";
 
@@ -24,6 +24,9 @@ export function MaskPainter({ store, picture, onDone }: Props) {
   const [brush, setBrush] = useState(Math.round(Math.max(picture.width, picture.height) / 16));
   const [erases, setErases] = useState(false);
   const [painted, setPainted] = useState(false);
+  // What is painted and not saved yet, for whoever leaves.
+  const unsaved = useRef(false);
+  unsaved.current = painted;
   const context = () => canvas.current!.getContext("2d", { willReadFrequently: true })!;
 
   // Black is not learned; the canvas has it as a colour over the picture, and nothing where one learns.
@@ -47,6 +50,22 @@ export function MaskPainter({ store, picture, onDone }: Props) {
     };
     image.src = imageAddress(picture.mask, undefined, picture.mask_version);
   }, [picture.name, picture.mask_version]);
+
+  // Nothing that was painted is lost by an arrow or Escape: it is saved, and can be taken back.
+  useEffect(() => {
+    const sheet = canvas.current!;
+    return () => {
+      if (!unsaved.current) return;
+      unsaved.current = false;
+      write(asPng(sheet)).catch((failed: unknown) => sayProblems(problemsOf(failed)));
+    };
+  }, [picture.name]);
+  useEffect(() => {
+    if (!painted) return;
+    const ask = (event: BeforeUnloadEvent) => event.preventDefault();
+    addEventListener("beforeunload", ask);
+    return () => removeEventListener("beforeunload", ask);
+  }, [painted]);
 
   function point(event: PointerEvent): [number, number] {
     const bounds = canvas.current!.getBoundingClientRect();
@@ -110,17 +129,23 @@ export function MaskPainter({ store, picture, onDone }: Props) {
     to.fillRect(0, 0, picture.width, picture.height);
   }
 
-  async function save(png: string) {
+  async function write(png: string) {
     const body = { name: picture.name, png, apply: true };
     const done = await put("/api/dataset/mask", { query: { path: store.path }, body });
     say(png ? "The mask lies beside the picture." : "The mask is in the trash.", store.takeBack(done.entry));
-    onDone();
     await store.reload();
   }
 
-  function asPng(): string {
-    const { width, height } = picture;
-    const pixels = context().getImageData(0, 0, width, height);
+  async function save(png: string) {
+    await write(png);
+    setPainted(false);
+    unsaved.current = false;
+    onDone();
+  }
+
+  function asPng(from: HTMLCanvasElement): string {
+    const { width, height } = from;
+    const pixels = from.getContext("2d")!.getImageData(0, 0, width, height);
     for (let at = 0; at < pixels.data.length; at += 4) {
       const learned = 255 - pixels.data[at + 3]!;
       pixels.data.set([learned, learned, learned, 255], at);
@@ -158,7 +183,7 @@ export function MaskPainter({ store, picture, onDone }: Props) {
         <Button icon="undo" label="Take the last stroke back" disabled={!painted} onClick={back} />
         <Button onClick={() => fill(true)}>All</Button>
         <Button onClick={() => fill(false)}>None</Button>
-        <Button kind="primary" disabled={!painted} onClick={() => save(asPng())}>
+        <Button kind="primary" disabled={!painted} onClick={() => save(asPng(canvas.current!))}>
           Save the mask
         </Button>
         {picture.mask && (

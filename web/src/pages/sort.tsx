@@ -127,9 +127,17 @@ function Sort({ path, where, listing, names: all }: SortProps) {
 
   useEffect(() => {
     const leave = () => document.visibilityState === "hidden" && void queue.flush();
+    // Who closes the tab is asked while some are not carried out; meanwhile they are.
+    const close = (event: BeforeUnloadEvent) => {
+      if (!queue.unfinished.value) return;
+      event.preventDefault();
+      void queue.flush();
+    };
     document.addEventListener("visibilitychange", leave);
+    addEventListener("beforeunload", close);
     return () => {
       document.removeEventListener("visibilitychange", leave);
+      removeEventListener("beforeunload", close);
       void queue.flush();
     };
   }, [queue]);

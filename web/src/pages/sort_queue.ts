@@ -29,6 +29,9 @@ export class SortQueue {
   readonly items = signal<readonly Item[]>([]);
   /** How many of them are not carried out yet. */
   readonly waiting = signal(0);
+  /** Whether some are not carried out yet, or are being carried out now. */
+  readonly unfinished = signal(false);
+  private sending = false;
   private timer = 0;
   private turn: Promise<unknown> = Promise.resolve();
 
@@ -79,11 +82,17 @@ export class SortQueue {
   }
 
   private later(): void {
-    const waits = this.items.value.filter((item) => item.decision && !item.batch).length;
-    this.waiting.value = waits;
+    const waits = this.count();
     clearTimeout(this.timer);
     if (waits >= MOST) void this.flush();
     else if (waits) this.timer = setTimeout(() => void this.flush(), REST);
+  }
+
+  private count(): number {
+    const waits = this.items.value.filter((item) => item.decision && !item.batch).length;
+    this.waiting.value = waits;
+    this.unfinished.value = waits > 0 || this.sending;
+    return waits;
   }
 
   /** One after the other, whatever fails. */
@@ -106,6 +115,8 @@ export class SortQueue {
     });
     const batch: Batch = { items, done };
     for (const item of items) item.batch = batch;
+    this.sending = true;
+    this.count();
     try {
       await done;
     } catch (error) {
@@ -114,7 +125,8 @@ export class SortQueue {
       this.failed(items);
       throw error;
     } finally {
-      this.waiting.value = this.items.value.filter((item) => item.decision && !item.batch).length;
+      this.sending = false;
+      this.count();
     }
   }
 }

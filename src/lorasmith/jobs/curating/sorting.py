@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel
 
-from lorasmith.core.errors import DatasetError
+from lorasmith.core.errors import DatasetError, Problem
 from lorasmith.curation.changes.plan import Plan
 from lorasmith.curation.sorting.decisions import Decision, plan_decisions
 from lorasmith.jobs.curating.changes import ChangesRecord, Part, answer
@@ -32,28 +32,28 @@ class FolderCount(BaseModel):
 
 
 def decide(dataset: OpenDataset, decisions: Sequence[DecisionRecord], part: Part) -> ChangesRecord:
-    """
+    """What is decided about an image that is not there any more is skipped, and told.
+
     Raises:
-        DatasetError: as :func:`.decisions.plan_decisions`; or an image is not there any more.
+        DatasetError: as :func:`.decisions.plan_decisions`.
     """
     if not decisions:
         raise DatasetError.of("decisions", "there is none")
 
     def work_out() -> Plan:
-        return plan_decisions(
-            dataset.collection,
-            [
-                Decision(
-                    dataset.image(one.name),
-                    one.folder,
-                    one.copy_it,
-                    one.delete,
-                    tuple(one.add),
-                    tuple(one.remove),
-                )
-                for one in decisions
-            ],
-        )
+        found, missing = [], []
+        for one in decisions:
+            try:
+                image = dataset.image(one.name)
+            except DatasetError:
+                what, hint = "is not there any more; the others are sorted", "look where it went"
+                missing.append(Problem(one.name, what, hint))
+                continue
+            tags = tuple(one.add), tuple(one.remove)
+            found.append(Decision(image, one.folder, one.copy_it, one.delete, *tags))
+        plan = plan_decisions(dataset.collection, found)
+        plan.skipped += missing
+        return plan
 
     question = "\n".join(one.model_dump_json() for one in decisions)
     return answer(dataset, question, work_out, part)
