@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lorasmith.adapters.file import load_lora as load_lora
     from lorasmith.adapters.file import save_lora as save_lora
     from lorasmith.adapters.network import AdapterNetwork as AdapterNetwork
+    from lorasmith.advice.bootstrap.bootstrap import bootstrap as bootstrap
     from lorasmith.advice.doctor.doctor import doctor as doctor
     from lorasmith.advice.pick import pick as pick
     from lorasmith.api import Run as Run
@@ -132,6 +133,7 @@ _HOMES = {
     "advise": "api",
     "audit": "api",
     "bake": "lora_tools.bake.bake",
+    "bootstrap": "advice.bootstrap.bootstrap",
     "check": "api",
     "convert": "lora_tools.convert.convert",
     "diagnose": "api",

@@ -21,6 +21,7 @@ from lorasmith.core.files import ASSETS, read_safetensors_header
 from lorasmith.models.load import load_model
 
 ELSEWHERE = {
+    "bootstrap.md": "trains several times; tests/recipes/test_bootstrap.py",
     "commands.md": "is made from the program",
     "coming-from-sd-scripts.md": "tests/recipes/test_train_network.py",
     "dataset-images.md": "test_dataset_images_page.py",

@@ -21,6 +21,7 @@ OWN_OF_PAGES = {
     "README.md": {"train.sh"},
     "adapters.md": {"zorp.safetensors"},
     "augmentation.md": {"DIR", "run.toml"},
+    "bootstrap.md": {"zorp.png", "side.png"},
     "coming-from-sd-scripts.md": {"train.ps1"},
     "dataset.md": {"DIR"},
     "dataset-walk.md": {"pile", "zorp"},
@@ -57,6 +58,7 @@ OF_THE_SMALL_MODEL = ("demo-model", "generate", "grid", "library", "pick")
 READS = {
     "advise": ("folder", "model"),
     "bake": ("model", "sources"),
+    "bootstrap": ("images", "go_on", "model", "models", "style_lora"),
     "control": ("run",),
     "convert": ("source",),
     "convert-config": ("file",),
@@ -125,6 +127,10 @@ def made_by(name: str, values: dict[str, list[str]]) -> Iterator[str]:
     yield from values["redirect"]
     if name in WRITES and "--dry-run" not in values:
         yield from values.get(WRITES[name], [])
+    if name == "bootstrap":
+        for trigger in values.get("trigger", []):
+            folder = f"bootstrap/{trigger}"
+            yield from (folder, f"{folder}/dataset", f"{folder}/runs/{trigger}")
     if name == "demo":
         yield from ("demo/dataset", "demo/dataset/img", "demo/runs/zorp")
         yield "demo/runs/zorp/zorp.safetensors"

@@ -71,6 +71,7 @@ GROUPS: dict[str, dict[str, Entry]] = {
         "runs": Entry("lorasmith.cli.runs", "List runs, give them other names, or remove them."),
         "advise": Entry("lorasmith.cli.advise", "Propose settings, each with its reason."),
         "pick": Entry("lorasmith.cli.pick", "Say which snapshot of a run to keep."),
+        "bootstrap": Entry("lorasmith.cli.bootstrap", "Make a LoRA of a subject from one picture."),
         "diagnose": Entry("lorasmith.cli.diagnose", "Say what is wrong with a LoRA, and why."),
     },
     "Draw": {

@@ -11,12 +11,14 @@ import pytest
 from click.testing import CliRunner
 
 from lorasmith import api
+from lorasmith.advice.bootstrap.bootstrap import bootstrap
 from lorasmith.advice.doctor.doctor import doctor
 from lorasmith.advice.pick import pick
 from lorasmith.cli.main import cli
 from lorasmith.cli.options import option_name
 from lorasmith.core.errors import SettingsError
 from lorasmith.curation.token_counts import tokenize_texts
+from lorasmith.jobs.bootstrap import BootstrapRequest
 from lorasmith.jobs.dataset.captioning import CaptionRequest
 from lorasmith.jobs.dataset.captions import CaptionsRequest, EditRequest
 from lorasmith.jobs.dataset.changes import HistoryRequest, RedoRequest, UndoRequest
@@ -63,6 +65,7 @@ from lorasmith.lora_tools.resize import resize
 
 FUNCTIONS: dict[type[JobRequest], Callable[..., Any]] = {
     BakeRequest: bake,
+    BootstrapRequest: bootstrap,
     CheckRequest: api.check,
     ConvertRequest: convert,
     DoctorRequest: doctor,
