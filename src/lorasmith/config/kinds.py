@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lorasmith.config.schema import TrainSettings
 
+EMBEDDING_LR = 5e-3
+"""What the web UI's textual inversion takes: vectors have far to go, and there are few of them."""
+
 
 @dataclass(frozen=True, slots=True)
 class KindFacts:
@@ -22,12 +25,14 @@ class KindFacts:
         trains: for each part that can have a learning rate in such a run, whether it is trained.
         defaults: settings that nobody chose, where such runs want others than LoRAs; what a base
             says of settings is meant for LoRAs, too, and counts for less.
+        keeps_base: captions without its words mean what they did, whatever it learns.
     """
 
     title: str
     sections: tuple[str, ...]
     trains: Callable[[TrainSettings], Mapping[str, bool]]
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    keeps_base: bool = False
 
 
 def _adapter_parts(settings: TrainSettings) -> dict[str, bool]:
@@ -41,6 +46,13 @@ def _full_parts(settings: TrainSettings) -> dict[str, bool]:
 
 KINDS: Mapping[str, KindFacts] = {
     "lora": KindFacts("a LoRA", ("adapter",), _adapter_parts),
+    "embedding": KindFacts(
+        "an embedding",
+        ("embedding",),
+        lambda settings: {"embedding": True},
+        {"optimizer.lr": EMBEDDING_LR},
+        keeps_base=True,
+    ),
     "full": KindFacts("a checkpoint", ("full",), _full_parts, {"optimizer.lr": 5e-6}),
 }
 

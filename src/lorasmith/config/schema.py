@@ -18,6 +18,7 @@ from lorasmith.config.sections.data import (
     FolderSettings,
     ModelSettings,
 )
+from lorasmith.config.sections.embedding import EmbeddingSettings
 from lorasmith.config.sections.full import FullSettings
 from lorasmith.config.sections.loss import LossSettings, PreservationSettings
 from lorasmith.config.sections.optimizer import OptimizerSettings, ScheduleSettings
@@ -45,6 +46,7 @@ class TrainSettings(BaseModel):
     buckets: BucketSettings = Field(default_factory=BucketSettings)
     augment: AugmentSettings = Field(default_factory=AugmentSettings)
     adapter: AdapterSettings = Field(default_factory=AdapterSettings)
+    embedding: EmbeddingSettings = Field(default_factory=EmbeddingSettings)
     full: FullSettings = Field(default_factory=FullSettings)
     optimizer: OptimizerSettings = Field(default_factory=OptimizerSettings)
     schedule: ScheduleSettings = Field(default_factory=ScheduleSettings)
@@ -136,8 +138,8 @@ IN_GUIDES = frozenset(
         *("optimizer.name", "optimizer.lr", "optimizer.unet_lr", "optimizer.text_encoder_lr"),
         *("optimizer.args", "schedule.name", "schedule.warmup"),
         *("loss.min_snr_gamma", "loss.noise_offset", "loss.prior_weight"),
-        *("train.steps", "train.batch", "train.accumulation", "train.seed", "train.precision"),
-        *("train.stop", "save.every_epochs", "save.precision", "sample.prompts"),
+        *("train.kind", "train.steps", "train.batch", "train.accumulation", "train.seed"),
+        *("train.precision", "train.stop", "save.every_epochs", "save.precision", "sample.prompts"),
     }
 )
 """What guides to training tell people to set, and how this program is told to watch itself: what a

@@ -191,6 +191,23 @@ def some_path(value: Any) -> Any:
     return value
 
 
+# What separates a word of a prompt from others, weighs it, or ends its name in a LoRA's file.
+NOT_IN_NAMES = ",()[]{}.<>:|"
+
+
+def embedding_names(value: Any) -> Any:
+    """Names that prompts can have and files too; one text may hold several, with commas."""
+    names = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{value!r} is not a list of texts")
+    for name in names:
+        file_stem(name)
+        if odd := [sign for sign in NOT_IN_NAMES if sign in name]:
+            what = f"{name!r} cannot be a word of prompts: {odd[0]!r} means something else there"
+            raise ValueError(f"{what}; use letters, digits, - and _")
+    return list(names)
+
+
 def file_stem(value: Any) -> Any:
     """A name that files can have on every system."""
     if isinstance(value, str):

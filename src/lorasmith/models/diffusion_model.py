@@ -19,6 +19,7 @@ from transformers import CLIPTextModel
 from lorasmith.formats.adapter_roots import AdapterRoot
 from lorasmith.models.families.table import Architecture
 from lorasmith.models.memory import TILE, checkpoint_denoiser, checkpoint_text_encoder, on_device
+from lorasmith.models.placeholders import NO_PLACEHOLDERS
 from lorasmith.models.text_encoder import TextStates, encode_rows, join_rows, tokenize
 from lorasmith.tensors.files import fingerprint
 from lorasmith.tensors.transfer import pinned, to_device
@@ -96,6 +97,10 @@ class DiffusionModel:
         clip_skip: k takes the text encoder's k-th last layer; 1 is the last.
         max_tokens: 75, 150 or 225 text tokens per caption.
         notes: what a user should know about how the checkpoint was read.
+
+    Attributes:
+        placeholders: words that have vectors of their own now; see
+            :class:`lorasmith.models.word_vectors.OwnWords`.
     """
 
     def __init__(
@@ -122,6 +127,7 @@ class DiffusionModel:
         self.max_tokens = max_tokens
         self.notes = tuple(notes)
         self.memory_format: torch.memory_format = torch.contiguous_format
+        self.placeholders = NO_PLACEHOLDERS
         self.parked: set[str] = set()
         self.tile_encoding = self.tile_decoding = False
         assert tuple(self.text_encoders) == architecture.family.parts[2:], self.text_encoders
@@ -175,7 +181,7 @@ class DiffusionModel:
     def encode_text(self, captions: Sequence[str]) -> Conditioning:
         """Conditioning of captions, hidden (B, 75 n + 2, D), cut to ``max_tokens``; how much a
         caption loses by that says :func:`lorasmith.models.tokenizer.lost_tokens`."""
-        return self.encode_ids(tokenize(captions, self.max_tokens))
+        return self.encode_ids(tokenize(captions, self.max_tokens, self.placeholders))
 
     def encode_ids(self, ids: Tensor) -> Conditioning:
         """Conditioning of token rows (B, n, 77), joined as sd-scripts does; the pooled embedding is
@@ -324,7 +330,8 @@ class DiffusionModel:
             for part, encoder in self.text_encoders.items()
             for name, parameter in encoder.named_parameters()
         )
-        return fingerprint(weights, clip_skip=self.clip_skip, max_tokens=self.max_tokens)
+        words = {"words": self.placeholders.counts} if self.placeholders else {}
+        return fingerprint(weights, clip_skip=self.clip_skip, max_tokens=self.max_tokens, **words)
 
     def vae_fingerprint(self) -> str:
         """Changes with anything that changes :meth:`encode_pictures`."""

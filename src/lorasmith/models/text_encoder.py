@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import CLIPTextModel
 
 from lorasmith.models.families.base import EOS, TextEncoderSpec
+from lorasmith.models.placeholders import NO_PLACEHOLDERS, Placeholders
 from lorasmith.models.tokenizer import token_rows
 
 
@@ -30,12 +31,17 @@ class TextStates:
     pooled: Tensor | None = None
 
 
-def tokenize(captions: Sequence[str], max_tokens: int = 75) -> Tensor:
+def tokenize(
+    captions: Sequence[str], max_tokens: int = 75, placeholders: Placeholders = NO_PLACEHOLDERS
+) -> Tensor:
     """Token ids (B, n, 77) of captions, n = max_tokens / 75, as sd-scripts cuts them for SD 1.
 
     Every caption has all n rows; what does not fit is lost (``tokenizer.lost_tokens``).
+
+    Args:
+        placeholders: words that have ids of their own.
     """
-    return torch.tensor([token_rows(caption, max_tokens) for caption in captions])
+    return torch.tensor([token_rows(one, max_tokens, placeholders.token_ids) for one in captions])
 
 
 def encode_rows(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import gzip
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import regex
@@ -157,7 +158,9 @@ def lost_tokens(text: str, max_tokens: int = ROW) -> int:
     return max(0, count_tokens(text) - max_tokens)
 
 
-def token_rows(text: str, max_tokens: int = ROW) -> list[list[int]]:
+def token_rows(
+    text: str, max_tokens: int = ROW, read: Callable[[str], list[int]] = token_ids
+) -> list[list[int]]:
     """A caption as rows of 77 ids: begin, 75 of text, end; short rows are filled with end.
 
     Cut by count, as sd-scripts does for SD 1 (its ``max_token_length``), so that a LoRA meets
@@ -165,7 +168,7 @@ def token_rows(text: str, max_tokens: int = ROW) -> list[list[int]]:
     """
     assert max_tokens > 0
     assert max_tokens % ROW == 0, max_tokens
-    return rows_of_ids(token_ids(text)[:max_tokens], max_tokens // ROW)
+    return rows_of_ids(read(text)[:max_tokens], max_tokens // ROW)
 
 
 def rows_of_ids(ids: list[int], rows: int) -> list[list[int]]:

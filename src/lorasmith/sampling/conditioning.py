@@ -116,8 +116,13 @@ class PromptEncoder:
         ids = token_ids(text)
         at = 0
         while at < len(ids):
-            embedding = self._embeddings.at(ids, at, self.model)
-            if embedding is None:
+            own = self.model.placeholders.at(ids, at)
+            embedding = None if own else self._embeddings.at(ids, at, self.model)
+            if own is not None:
+                length, own_ids = own
+                yield _Word(own_ids, weight)
+                at += length
+            elif embedding is None:
                 yield _Word((ids[at],), weight)
                 at += 1
             else:

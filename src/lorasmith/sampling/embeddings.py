@@ -1,36 +1,26 @@
 """Textual-inversion embeddings by the names that prompts give them.
 
-Read are the web UI's ``.pt`` (``string_to_param``), diffusers' ``.bin`` (``{token: vector}``), and
-``.safetensors`` of either kind or with ``clip_l`` and ``clip_g`` (SDXL), or ``emb_params``.
-
 Shapes: n vectors of an embedding, D width of a text encoder.
 """
 
 from __future__ import annotations
 
-import pickle
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
 
-import safetensors
-import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
-from lorasmith.core.errors import PromptError
 from lorasmith.core.events import Notice, Observer, ignore
 from lorasmith.core.files import files_below
+from lorasmith.formats.embedding_keys import ENCODERS
 from lorasmith.models.diffusion_model import DiffusionModel
-from lorasmith.models.tokenizer import ROW, token_ids
-from lorasmith.tensors.files import load_torch_file
+from lorasmith.models.embedding_file import bundled_names, load_embedding
+from lorasmith.models.placeholders import TokenNames
+from lorasmith.models.tokenizer import token_ids
 
 EXTENSIONS = (".safetensors", ".pt", ".bin")
-# What SDXL's embeddings call the vectors of its two text encoders.
-ENCODER_NAMES = {"clip_l": "text_encoder", "clip_g": "text_encoder_2"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,8 +40,25 @@ class Embedding:
         return len(next(iter(self.vectors.values())))
 
 
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where an embedding is read from.
+
+    Args:
+        inside: its name in a file that holds more.
+    """
+
+    path: Path
+    inside: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.inside or self.path.stem
+
+
 class EmbeddingLibrary:
-    """The embeddings of a folder and its sub-folders, by their files' names without extension.
+    """The embeddings of a folder and its sub-folders, by their files' names without extension;
+    those that a LoRA file carries, or a file of several, by the names that they have in it.
 
     Args:
         folder: where to look; ``None`` for a library without embeddings.
@@ -60,20 +67,19 @@ class EmbeddingLibrary:
 
     def __init__(self, folder: Path | None = None, *, observer: Observer = ignore) -> None:
         self._observer = observer
-        self._read: dict[Path, dict[str, Tensor]] = {}
-        self._fitted: dict[tuple[Path, tuple[tuple[str, int], ...]], Embedding | None] = {}
-        # Those that begin with a token, the longest name first.
-        self._by_token: dict[int, list[tuple[list[int], Path]]] = {}
-        names: dict[str, Path] = {}
-        for path in files_below(folder, EXTENSIONS):
-            names.setdefault(path.stem, path)
+        self._read: dict[_Source, dict[str, Tensor]] = {}
+        self._fitted: dict[tuple[_Source, tuple[tuple[str, int], ...]], Embedding | None] = {}
+        names: dict[str, _Source] = {}
+        files = {path: bundled_names(path) for path in files_below(folder, EXTENSIONS)}
+        for path, inner in files.items():
+            if not inner:
+                names.setdefault(path.stem, _Source(path))
+        # A run's snapshots have the same in them, and longer names than its result.
+        for path in sorted(files, key=lambda path: len(path.stem)):
+            for name in files[path]:
+                names.setdefault(name, _Source(path, name))
         self.names = tuple(names)
-        for name, path in names.items():
-            ids = token_ids(name)
-            if ids:
-                self._by_token.setdefault(ids[0], []).append((ids, path))
-        for embeddings in self._by_token.values():
-            embeddings.sort(key=lambda item: -len(item[0]))
+        self._sources = TokenNames(names)
 
     def at(self, ids: Sequence[int], place: int, model: DiffusionModel) -> Embedding | None:
         """The embedding whose name's tokens stand at ``place``, if it fits the model.
@@ -81,10 +87,8 @@ class EmbeddingLibrary:
         Raises:
             PromptError: its file is damaged, or no embedding.
         """
-        for name, path in self._by_token.get(ids[place], ()):
-            if list(ids[place : place + len(name)]) == name:
-                return self._for(path, model)
-        return None
+        match = self._sources.at(ids, place)
+        return None if match is None else self._for(match[1], model)
 
     def length(self, embedding: Embedding) -> int:
         """How many tokens its name has."""
@@ -94,23 +98,21 @@ class EmbeddingLibrary:
         """Names like it, the most alike first."""
         return get_close_matches(name, self.names)
 
-    def _for(self, path: Path, model: DiffusionModel) -> Embedding | None:
+    def _for(self, source: _Source, model: DiffusionModel) -> Embedding | None:
         widths = {
             spec.part: int(text["hidden_size"])
             for spec, text in zip(
                 model.architecture.family.text_encoders, model.architecture.texts, strict=True
             )
         }
-        key = (path, tuple(widths.items()))
+        key = (source, tuple(widths.items()))
         if key not in self._fitted:
-            if path not in self._read:
-                self._read[path] = load_embedding(path)
-            self._fitted[key] = _fitted(path.stem, self._read[path], widths)
+            if source not in self._read:
+                self._read[source] = load_embedding(source.path, source.inside)
+            self._fitted[key] = _fitted(source.name, self._read[source], widths)
             if self._fitted[key] is None:
-                self._observer(
-                    Notice("warning", f"{path.name} belongs to another family of models: its name "
-                                      "is read as words")
-                )  # fmt: skip
+                what = f"{source.path.name} belongs to another family of models: its name is read "
+                self._observer(Notice("warning", f"{what}as words"))
         return self._fitted[key]
 
 
@@ -122,58 +124,7 @@ def _fitted(
         (vectors,) = list(tensors.values())[:1]
         tensors = {next(iter(widths)): vectors}
     else:
-        tensors = {ENCODER_NAMES.get(part, part): vectors for part, vectors in tensors.items()}
+        tensors = {ENCODERS.get(part, part): vectors for part, vectors in tensors.items()}
     if {part: vectors.shape[-1] for part, vectors in tensors.items()} != dict(widths):
         return None
     return Embedding(name, tensors)
-
-
-def load_embedding(path: Path) -> dict[str, Tensor]:
-    """Vectors (n, D), float32, under ``clip_l``, ``clip_g``, or a single name.
-
-    Pickles are read by torch's safe reader, which builds tensors and calls nothing.
-
-    Raises:
-        PromptError: the file is damaged, or no embedding.
-    """
-    try:
-        if path.suffix.lower() == ".safetensors":
-            content: Any = load_file(path)
-        else:
-            content = load_torch_file(path, known=[torch.nn.ParameterDict])
-    except pickle.UnpicklingError as error:
-        what = "is a pickle that holds more than tensors, so it is not opened"
-        raise PromptError.of(path, what, "get the embedding as .safetensors") from error
-    except (
-        safetensors.SafetensorError, OSError, RuntimeError, EOFError, ValueError, KeyError,
-        zipfile.BadZipFile,
-    ) as error:  # fmt: skip
-        what = f"cannot be read: {str(error).splitlines()[0] if str(error) else error}"
-        raise PromptError.of(path, what, "copy or download it again") from error
-    tensors = _vectors(content)
-    counts = {len(vectors) for vectors in tensors.values()}
-    names = set(tensors)
-    if len(counts) != 1 or not (len(names) == 1 or names == set(ENCODER_NAMES)):
-        raise PromptError.of(path, "is not a textual-inversion embedding", "choose another file")
-    if not 1 <= counts.pop() <= ROW:
-        raise PromptError.of(path, f"has more than {ROW} vectors", "a prompt cannot hold it")
-    if not all(bool(torch.isfinite(vectors).all()) for vectors in tensors.values()):
-        raise PromptError.of(path, "holds NaN or infinity", "choose another file")
-    return tensors
-
-
-def _vectors(content: Any) -> dict[str, Tensor]:
-    if isinstance(content, Mapping) and "string_to_param" in content:
-        content = content["string_to_param"]
-    if isinstance(content, torch.nn.ParameterDict):
-        content = dict(content.items())
-    if not isinstance(content, Mapping):
-        return {}
-    return {
-        str(name): vectors.detach().float().reshape(-1, vectors.shape[-1])
-        for name, vectors in content.items()
-        if isinstance(vectors, Tensor)
-        and vectors.is_floating_point()
-        and vectors.ndim in (1, 2)
-        and vectors.numel()
-    }

@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from lorasmith.config.kinds import kind_facts
 from lorasmith.config.schema import TrainSettings
 from lorasmith.config.sections.loss import PreservationSettings
 from lorasmith.config.values import AUTO
@@ -159,6 +160,8 @@ def preservation_of(settings: TrainSettings, dataset: Dataset) -> tuple[Preserva
     section = settings.preservation
     if not section.enabled:
         return None, "preservation.enabled is false"
+    if kind_facts(settings).keeps_base:
+        return None, "captions without the trained words mean what they did in any case"
     if section.enabled == "auto" and any(item.reg and item.repeats for item in dataset.items):
         return None, "there are regularisation pictures"
     triggers = triggers_of(dataset)

@@ -27,6 +27,7 @@ from lorasmith.data.cache.latents import (
 from lorasmith.data.cache.tensor_store import TensorStore
 from lorasmith.data.dataset import Dataset, SampleRef
 from lorasmith.models.diffusion_model import Conditioning, DiffusionModel
+from lorasmith.models.placeholders import NO_PLACEHOLDERS, Placeholders
 from lorasmith.models.text_encoder import tokenize
 from lorasmith.tensors.transfer import fetch, pinned, to_device
 from lorasmith.training.kinds.table import kind_of
@@ -154,17 +155,34 @@ class LiveLatents(LatentSource):
 
 
 class LiveText(TextSource):
-    """The text encoder at every step, because it is trained or because captions vary."""
+    """The text encoder at every step, because it is trained or because captions vary.
 
-    def __init__(self, model: DiffusionModel, *, trained: bool) -> None:
-        self._model, self._trained = model, trained
+    Args:
+        placeholders: the words of captions that have vectors of their own while it is trained.
+    """
+
+    def __init__(
+        self,
+        model: DiffusionModel,
+        *,
+        trained: bool,
+        placeholders: Placeholders = NO_PLACEHOLDERS,
+    ) -> None:
+        self._model, self._trained, self._placeholders = model, trained, placeholders
         self._memory: dict[str, Conditioning] = {}
 
     def ahead(self, captions: Sequence[str]) -> Callable[[], Conditioning]:
         if not self._trained:
             return lambda: Conditioning.cat([self._remembered(caption) for caption in captions])
-        ids = pinned(tokenize(captions, self._model.max_tokens), self._model.device)
-        return lambda: self._model.encode_ids(ids)
+        model, words = self._model, self._placeholders
+        ids = pinned(tokenize(captions, model.max_tokens, words), model.device)
+
+        def encoded() -> Conditioning:
+            # Taken off, the words are words like others, of other ids; only then is that so.
+            are_on = model.placeholders.counts == words.counts
+            return model.encode_ids(ids) if are_on else model.encode_text(captions)
+
+        return encoded
 
     def _remembered(self, caption: str) -> Conditioning:
         if caption not in self._memory:
@@ -308,7 +326,8 @@ def text_source(
         why = "the text encoder is trained" if trains_text else "captions vary from step to step"
         raise SettingsError.of("performance.cache_text", f"cannot be on: {why}", 'set it to "auto"')
     if not fixed or cache is False:
-        return LiveText(model, trained=trains_text)
+        words = kind_of(run.settings).placeholders(run.settings)
+        return LiveText(model, trained=trains_text, placeholders=words)
     store = _store(run)
     cost = "the text encoder stays in memory and encodes each caption in the run"
     captions = list(dict.fromkeys([*dataset.captions, *further]))

@@ -11,10 +11,11 @@ from tests.tiny_models import tiny_architecture, tiny_model
 from tests.tolerances import NETWORK, assert_near
 
 from lorasmith.core.errors import PromptError
+from lorasmith.models.embedding_file import load_embedding
 from lorasmith.models.tokenizer import token_ids
 from lorasmith.prompts.parse import parse_prompt
 from lorasmith.sampling.conditioning import PromptEncoder
-from lorasmith.sampling.embeddings import EmbeddingLibrary, load_embedding
+from lorasmith.sampling.embeddings import EmbeddingLibrary
 
 WIDTH = 16
 # Words of one token each, that stand for vectors where there are no embeddings.

@@ -80,28 +80,30 @@ def _warmup_ends(s: TrainSettings) -> Iterator[Problem]:
 
 
 def _learning_rates(s: TrainSettings) -> Iterator[Problem]:
-    rates = trained_rates(s)
-    section = kind_facts(s).sections[0]
-    for part in ("unet", "text_encoder"):
+    rates, facts = trained_rates(s), kind_facts(s)
+    section, can_be = facts.sections[0], facts.trains(s)
+    for part in s.optimizer.lrs:
         if part not in rates and getattr(s.optimizer, f"{part}_lr") is not None:
-            what = f"has no effect while {section}.{part} is false"
-            yield Problem(f"optimizer.{part}_lr", what, "remove it")
+            why = f"while {section}.{part} is false" if part in can_be else f"on {facts.title}"
+            yield Problem(f"optimizer.{part}_lr", f"has no effect {why}", "remove it")
         elif rates.get(part) == 0 and any(rates.values()):
             yield Problem(
                 f"optimizer.{part}_lr",
                 f"is 0: the {part.replace('_', ' ')} is not trained",
                 f"set {section}.{part} to false to say so",
             )
-    facts = optimizer_facts(s.optimizer.name)
-    if facts.adaptive or sets_its_own_lr(s):
+    optimizer = optimizer_facts(s.optimizer.name)
+    if optimizer.adaptive or sets_its_own_lr(s):
         return
-    highest = 0 if s.optimizer.seeks_lr else max(rates.values(), default=0)
-    if facts.lr is not None and highest > facts.lr * HIGH:
+    # Vectors stand rates that make noise of weights.
+    of_weights = [rate for part, rate in rates.items() if part != "embedding"]
+    highest = 0 if s.optimizer.seeks_lr else max(of_weights, default=0)
+    if optimizer.lr is not None and highest > optimizer.lr * HIGH:
         yield Problem(
             "optimizer.lr",
-            f"{highest:g} with {s.optimizer.name} is about {round(highest / facts.lr)} times what "
-            "is usual: pictures turn into noise",
-            f"take {facts.lr:g}",
+            f"{highest:g} with {s.optimizer.name} is about {round(highest / optimizer.lr)} times "
+            "what is usual: pictures turn into noise",
+            f"take {optimizer.lr:g}",
         )
     if rates.get("text_encoder", 0) > 2 * rates.get("unet", float("inf")):
         yield Problem(

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from types import ModuleType
 
-from lorasmith.config.checks import adapter, data, full, loss, optimizer, run
+from lorasmith.config.checks import adapter, data, embedding, full, loss, optimizer, run
 from lorasmith.config.kinds import kind_facts
 from lorasmith.config.schema import TrainSettings, all_settings
 from lorasmith.core.errors import Problem
 
-SUBJECTS = (data, adapter, full, optimizer, loss, run)
-OF_SECTIONS = {"adapter": adapter, "full": full}
+SUBJECTS = (data, adapter, embedding, full, optimizer, loss, run)
+OF_SECTIONS = {"adapter": adapter, "embedding": embedding, "full": full}
 """Subjects that are about a section which not every kind of run has a use for."""
 
 

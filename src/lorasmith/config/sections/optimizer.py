@@ -54,6 +54,14 @@ class OptimizerSettings(Section):
         ge=0,
         le=100,
     )
+    embedding_lr: float | None = setting(
+        None,
+        "learning rate of the vectors of your own words (`train.kind`)",
+        why="lr",
+        kind="number",
+        ge=0,
+        le=100,
+    )
     loraplus_ratio: float = setting(
         1.0,
         "learning rate of the up matrices, which start at zero, relative to the others' (LoRA+); "
@@ -91,12 +99,13 @@ class OptimizerSettings(Section):
 
     @property
     def lrs(self) -> dict[str, float]:
-        """Learning rate of each part: ``unet`` and ``text_encoder``; while it is still to be looked
-        for, their ratio is what will stay."""
+        """Learning rate of each part: ``unet``, ``text_encoder`` and ``embedding``; while it is
+        still to be looked for, their ratio is what will stay."""
         lr = self.full_lr
         return {
             "unet": lr if self.unet_lr is None else self.unet_lr,
             "text_encoder": lr if self.text_encoder_lr is None else self.text_encoder_lr,
+            "embedding": lr if self.embedding_lr is None else self.embedding_lr,
         }
 
     def seeking(self) -> OptimizerSettings:
@@ -116,6 +125,7 @@ class OptimizerSettings(Section):
             "lr": rounded(self.full_lr),
             "unet_lr": rounded(self.unet_lr),
             "text_encoder_lr": rounded(self.text_encoder_lr),
+            "embedding_lr": rounded(self.embedding_lr),
         }
         return self.model_copy(update=rates)
 

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import fields
 from difflib import get_close_matches
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-import torch
 
 from lorasmith.adapters.base import AdapterOptions
 from lorasmith.adapters.dropout import Dropout
@@ -29,22 +26,21 @@ from lorasmith.config.adapter_types import ADAPTERS
 from lorasmith.config.schema import TrainSettings
 from lorasmith.config.sections.adapter import AdapterSettings
 from lorasmith.core.errors import Problem, SettingsError
-from lorasmith.core.events import Controls, Notice, Observer, ignore
+from lorasmith.core.events import Notice, Observer, ignore
 from lorasmith.formats.adapter_roots import AdapterRoot
 from lorasmith.formats.block_weights import BlockMap, learning_weights, sizes
 from lorasmith.models.families.table import Architecture
 from lorasmith.models.open import OpenedCheckpoint
 from lorasmith.models.skeleton import skeleton_roots, stored_shapes
-from lorasmith.training.kinds.kind import MemoryChange, NetworkFacts
+from lorasmith.training.kinds.kind import FlatKind, MemoryChange, NetworkFacts
 from lorasmith.training.kinds.network_metadata import network_facts
 from lorasmith.training.kinds.trained import Trained
-from lorasmith.training.optim import FlatGroup, Group, build_optimizer, flat_groups
 
 if TYPE_CHECKING:
     from lorasmith.models.diffusion_model import DiffusionModel
 
 
-class AdapterKind:
+class AdapterKind(FlatKind):
     """A LoRA of any of the types; see :class:`lorasmith.training.kinds.kind.Kind`."""
 
     size_name = "alpha / rank"
@@ -82,24 +78,6 @@ class AdapterKind:
         roots = skeleton_roots(checkpoint.architecture, stored_shapes(checkpoint))
         return make_network(settings, checkpoint.architecture, roots)
 
-    def groups(
-        self, settings: TrainSettings, trained: Trained, compute: torch.dtype
-    ) -> list[FlatGroup]:
-        optimizer = settings.optimizer
-        pieces = (
-            (group.name, group.parameters, optimizer.lrs[group.part] * group.rate)
-            for group in trained.parameter_groups()
-        )
-        return flat_groups(optimizer.name, pieces, compute)
-
-    def optimizer(
-        self, settings: TrainSettings, trained: Trained, groups: Sequence[Group]
-    ) -> torch.optim.Optimizer:
-        return build_optimizer(settings.optimizer.name, groups, settings.optimizer.args)
-
-    def packs(self, settings: TrainSettings) -> bool:
-        return True
-
     def plan_key(self, settings: TrainSettings) -> Hashable | None:
         adapter, optimizer = settings.adapter, settings.optimizer
         if adapter.init_from is not None:
@@ -132,11 +110,6 @@ class AdapterKind:
         if drawn:
             lines[f"lorasmith grid --epochs {run}"] = "snapshots by strengths, as one page"
         return lines
-
-    def finish(
-        self, settings: TrainSettings, result: Path, observe: Observer, controls: Controls
-    ) -> None:
-        """Nothing: the file is all."""
 
     def prompt(self, prompt: str, name: str) -> str:
         return f"{prompt} <lora:{name}:1>"

@@ -20,7 +20,7 @@ from lorasmith.models.skeleton import skeleton_roots, stored_shapes
 from lorasmith.tensors.rounding import StochasticRounding
 from lorasmith.training.kinds.full_checkpoint import FullCheckpoint
 from lorasmith.training.kinds.full_weights import FullWeights, Weight, choose_weights
-from lorasmith.training.kinds.kind import MemoryChange, NetworkFacts
+from lorasmith.training.kinds.kind import MemoryChange, NetworkFacts, PlainKind
 from lorasmith.training.kinds.trained import Trained
 from lorasmith.training.kinds.weight_groups import ParameterwiseOptimizer, WeightGroup
 from lorasmith.training.optim import Group, build_optimizer, shared_rates
@@ -30,15 +30,12 @@ if TYPE_CHECKING:
     from lorasmith.models.diffusion_model import DiffusionModel
 
 
-class FullKind:
+class FullKind(PlainKind):
     """A checkpoint; see :class:`lorasmith.training.kinds.kind.Kind`."""
 
     size_name = "held in"
     modelspec = ""
     has_strength = False
-
-    def check_files(self, settings: TrainSettings) -> None:
-        """Nothing: training begins with the base."""
 
     def check_model(self, settings: TrainSettings, checkpoint: OpenedCheckpoint) -> None:
         FullCheckpoint(checkpoint, [w.place for w in self.planned(settings, checkpoint).weights])

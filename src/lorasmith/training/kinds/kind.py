@@ -6,7 +6,7 @@ builds; what goes by settings alone is here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -14,9 +14,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 
 from lorasmith.config.schema import TrainSettings
+from lorasmith.core.errors import Problem
 from lorasmith.core.events import Controls, Observer, ignore
+from lorasmith.data.dataset import Dataset
+from lorasmith.data.triggers import Trigger
+from lorasmith.models.placeholders import NO_PLACEHOLDERS, Placeholders
 from lorasmith.training.kinds.trained import Trained
-from lorasmith.training.optim import Group
+from lorasmith.training.optim import FlatGroup, Group, build_optimizer, flat_groups
 
 if TYPE_CHECKING:
     from lorasmith.models.diffusion_model import DiffusionModel
@@ -68,6 +72,25 @@ class Kind(Protocol):
         Raises:
             UserError: the settings name what this model does not have; by its headers alone.
         """
+
+    def with_triggers(self, settings: TrainSettings, triggers: Sequence[Trigger]) -> TrainSettings:
+        """The settings with what the kind takes from the words that call what is learned.
+
+        Raises:
+            SettingsError: it needs one, and there is none.
+        """
+
+    def default_name(self, settings: TrainSettings) -> str:
+        """Of a run that has no name, where the kind's files have to be called so; else ""."""
+
+    def problems(self, settings: TrainSettings, dataset: Dataset) -> Iterator[Problem]:
+        """What cannot be learned from these images and captions."""
+
+    def oddities(self, settings: TrainSettings, dataset: Dataset) -> Iterator[Problem]:
+        """What is odd about the settings together with the images and captions."""
+
+    def placeholders(self, settings: TrainSettings) -> Placeholders:
+        """The words of captions that have vectors of their own."""
 
     def trains_text(self, settings: TrainSettings) -> bool:
         """Whether captions mean something else after each step: then none can be encoded before."""
@@ -146,3 +169,52 @@ class Kind(Protocol):
 
     def prompt(self, prompt: str, name: str) -> str:
         """A prompt as one writes it in a web UI to draw with the file of that name."""
+
+
+class PlainKind:
+    """What a :class:`Kind` does that asks nothing of captions, files or the finished result."""
+
+    def check_files(self, settings: TrainSettings) -> None:
+        """There are none."""
+
+    def with_triggers(self, settings: TrainSettings, triggers: Sequence[Trigger]) -> TrainSettings:
+        return settings
+
+    def default_name(self, settings: TrainSettings) -> str:
+        return ""
+
+    def problems(self, settings: TrainSettings, dataset: Dataset) -> Iterator[Problem]:
+        return iter(())
+
+    def oddities(self, settings: TrainSettings, dataset: Dataset) -> Iterator[Problem]:
+        return iter(())
+
+    def placeholders(self, settings: TrainSettings) -> Placeholders:
+        return NO_PLACEHOLDERS
+
+    def finish(
+        self, settings: TrainSettings, result: Path, observe: Observer, controls: Controls
+    ) -> None:
+        """Nothing: the file is all."""
+
+
+class FlatKind(PlainKind):
+    """A :class:`Kind` of parameters beside the base's weights, few enough for one flat tensor."""
+
+    def groups(
+        self, settings: TrainSettings, trained: Trained, compute: torch.dtype
+    ) -> list[FlatGroup]:
+        optimizer = settings.optimizer
+        pieces = (
+            (group.name, group.parameters, optimizer.lrs[group.part] * group.rate)
+            for group in trained.parameter_groups()
+        )
+        return flat_groups(optimizer.name, pieces, compute)
+
+    def optimizer(
+        self, settings: TrainSettings, trained: Trained, groups: Sequence[Group]
+    ) -> torch.optim.Optimizer:
+        return build_optimizer(settings.optimizer.name, groups, settings.optimizer.args)
+
+    def packs(self, settings: TrainSettings) -> bool:
+        return True

@@ -20,11 +20,13 @@ from collections.abc import Mapping
 
 from lorasmith.config.schema import TrainSettings
 from lorasmith.training.kinds.adapter import AdapterKind
+from lorasmith.training.kinds.embedding import EmbeddingKind
 from lorasmith.training.kinds.full import FullKind
 from lorasmith.training.kinds.kind import Kind
 
 KINDS: Mapping[str, Kind] = {
     "lora": AdapterKind(),
+    "embedding": EmbeddingKind(),
     "full": FullKind(),
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from hashlib import blake2b
@@ -36,6 +36,7 @@ from lorasmith.data.layout import FolderSpec, default_name, find_folders
 from lorasmith.data.scan import Scan, scan
 from lorasmith.data.triggers import Trigger, apply_triggers
 from lorasmith.models.families.table import Architecture, check_clip_skip
+from lorasmith.models.placeholders import Placeholders
 from lorasmith.models.tokenizer import count_tokens
 from lorasmith.prompts.parse import parse_prompt
 from lorasmith.sampling.request import check_values
@@ -175,6 +176,7 @@ class RunPlan:
             what = "has no effect without regularisation pictures"
             warnings.append(Problem("loss.prior_weight", what, "add some with --reg"))
         warnings += preservation_warnings(self.settings, self.dataset)
+        warnings += kind_of(self.settings).oddities(self.settings, self.dataset)
         warnings += near_duplicates_across(self.held_out, self.report.near_duplicates)
         return warnings
 
@@ -271,6 +273,8 @@ def preflight(
     problems += [*masks.problems, *check_masks(masks, images.images)]
     images, triggers = apply_triggers(images, settings.captions)
     settings = with_trigger(settings, triggers)
+    kind, with_triggers = kind_of(settings), partial(kind_of(settings).with_triggers, settings)
+    settings = collect_problems(problems, lambda: with_triggers(triggers)) or settings
     held_out = collect_problems(
         problems, lambda: hold_out_of(settings.validation, images, extension)
     ) or HeldOut(images, (), images)
@@ -282,6 +286,7 @@ def preflight(
         masks=masks.by_image,
         prior_weight=loss.prior_weight,
     )
+    problems += kind.problems(settings, dataset) if not problems else ()
     batches = dataset.batches_per_epoch(run.batch, processes)
     planned = None
     if any(not item.reg for item in dataset.items):  # Otherwise that is told below.
@@ -303,7 +308,7 @@ def preflight(
         epochs=settings.train.epochs if isinstance(settings.train.epochs, int) else 1,
         steps=settings.train.steps,
         length=planned.explanation if planned is not None else "",
-        count_tokens=count_tokens,
+        count_tokens=_counter(kind.placeholders(settings)),
         max_tokens=settings.model.max_tokens,
         triggers=triggers,
         warnings=masks.warnings,
@@ -316,7 +321,7 @@ def preflight(
         raise UserError(dict.fromkeys(problems))
     run_plan = RunPlan(
         settings,
-        settings.save.name or default_name(folders[0].path),
+        settings.save.name or kind.default_name(settings) or default_name(folders[0].path),
         data_folder,
         architecture,
         held_out.training,
@@ -338,6 +343,11 @@ def preflight(
     )
     size_for(run_plan.settings, run_plan.steps, processes)
     return run_plan
+
+
+def _counter(placeholders: Placeholders) -> Callable[[str], int]:
+    """How many tokens a caption takes."""
+    return (lambda text: len(placeholders.token_ids(text))) if placeholders else count_tokens
 
 
 def with_trigger(settings: TrainSettings, triggers: Sequence[Trigger]) -> TrainSettings:

@@ -1,0 +1,73 @@
+"""Checks of textual inversion: names, what they start from, and how many vectors they have."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from lorasmith.config.checks.base import Check
+from lorasmith.config.optimizers import optimizer_facts
+from lorasmith.config.schema import TrainSettings
+from lorasmith.core.errors import Problem
+from lorasmith.core.text import quantity
+
+MANY_VECTORS = 16
+HIGH_LR = 0.05
+"""Ten times what the web UI takes."""
+ROW = 75
+
+
+def _names_differ(s: TrainSettings) -> Iterator[Problem]:
+    counts = Counter(name.casefold() for name in s.embedding.names)
+    for name, count in counts.items():
+        if count > 1:
+            what = f"{name!r} is there {count} times: prompts do not tell capitals apart"
+            yield Problem("embedding.names", what, "give each another name")
+
+
+def _one_init_for_each(s: TrainSettings) -> Iterator[Problem]:
+    inits, names = len(s.embedding.init), len(s.embedding.names)
+    if inits > 1 and inits != names:
+        of = quantity(names, "name") if names else "names that are taken from the triggers"
+        what = f"has {inits} texts for {of}"
+        yield Problem("embedding.init", what, "give one text for all, or one for each name")
+
+
+def _something_changes(s: TrainSettings) -> Iterator[Problem]:
+    if s.optimizer.lrs["embedding"] == 0:
+        what = "the learning rate of the vectors is 0: nothing would change"
+        yield Problem("optimizer.embedding_lr", what, "give a learning rate, such as 5e-3")
+
+
+def _captions_change_their_meaning(s: TrainSettings) -> Iterator[Problem]:
+    if s.performance.cache_text is True:
+        what = "cannot be on: what captions mean changes with their words' vectors"
+        yield Problem("performance.cache_text", what, 'set it to "auto"')
+
+
+def _high_rate(s: TrainSettings) -> Iterator[Problem]:
+    facts, rate = optimizer_facts(s.optimizer.name), s.optimizer.lrs["embedding"]
+    finds = facts.adaptive or facts.sets_its_own_lr(s.optimizer.args) or s.optimizer.seeks_lr
+    if not finds and rate > HIGH_LR:
+        what = f"a vector's numbers are about 0.01, and steps of {rate:g} throw them about"
+        yield Problem("optimizer.lr", what, "1e-3 to 1e-2 is usual")
+
+
+def _room_in_prompts(s: TrainSettings) -> Iterator[Problem]:
+    if (count := s.embedding.vectors) > MANY_VECTORS:
+        what = f"{count} vectors take {count} of the {ROW} tokens of every prompt with the word"
+        yield Problem("embedding.vectors", what, "1 to 8 are usual")
+
+
+def _snapshots_are_not_judged(s: TrainSettings) -> Iterator[Problem]:
+    if s.train.stop == "best":
+        what = "is best, which judges LoRA files, not embeddings"
+        yield Problem("train.stop", what, "set it to end, and look at the samples")
+
+
+CONTRADICTIONS: tuple[Check, ...] = (
+    *(_names_differ, _one_init_for_each, _something_changes, _snapshots_are_not_judged),
+    _captions_change_their_meaning,
+)
+
+ODDITIES: tuple[Check, ...] = (_room_in_prompts, _high_rate)

@@ -1,0 +1,48 @@
+"""What textual-inversion files call their vectors, and LoRA files that carry some with them.
+
+A file for one text encoder has ``emb_params``, one for SDXL's two ``clip_l`` and ``clip_g``. A LoRA
+file carries an embedding under ``bundle_emb.NAME.``, as the web UI reads it (its
+``extensions-builtin/Lora/networks.py``): there the one tensor is ``string_to_param.*``, and a NAME
+ends at its first dot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
+
+SINGLE = "emb_params"
+ENCODERS = {"clip_l": "text_encoder", "clip_g": "text_encoder_2"}
+"""What SDXL's embeddings call the vectors of its two text encoders."""
+
+BUNDLE = "bundle_emb."
+_BUNDLED_SINGLE = "string_to_param.*"
+
+
+def part_keys(parts: Sequence[str]) -> dict[str, str]:
+    """The name of the vectors of each text encoder, by its part, in a file of one embedding."""
+    if len(parts) == 1:
+        return {parts[0]: SINGLE}
+    return {part: key for key, part in ENCODERS.items() if part in parts}
+
+
+def bundled(name: str, key: str) -> str:
+    """What a LoRA file calls the tensor ``key`` of the embedding ``name``."""
+    return f"{BUNDLE}{name}.{_BUNDLED_SINGLE if key == SINGLE else key}"
+
+
+def split_bundle(tensors: Mapping[str, T]) -> tuple[dict[str, T], dict[str, dict[str, T]]]:
+    """The LoRA's own tensors, and those of each embedding that its file carries, under the names
+    that they would have in a file of their own."""
+    own: dict[str, T] = {}
+    embeddings: dict[str, dict[str, T]] = {}
+    for key, tensor in tensors.items():
+        if not key.startswith(BUNDLE):
+            own[key] = tensor
+            continue
+        name, _, rest = key.removeprefix(BUNDLE).partition(".")
+        rest = SINGLE if rest.startswith("string_to_param") else rest
+        embeddings.setdefault(name, {})[rest] = tensor
+    return own, embeddings

@@ -1,0 +1,54 @@
+"""Whole runs of textual inversion: stopped and gone on with, drawn with, and what lies there."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from safetensors.torch import load_file
+from tests.recipes.runs import command, run_here
+
+from lorasmith.core.files import read_safetensors_header
+from lorasmith.demo.character import write_training_set
+
+SETTINGS = {
+    "train__kind": "embedding",
+    "adapter__rank": "16",
+    "train__steps": "4",
+    "embedding__vectors": "2",
+    "embedding__init": "creature",
+    "sample__steps": "2",
+    "save__every_steps": "2",
+    "save__every_epochs": "0",
+}
+
+
+def test_a_run_that_is_gone_on_with_ends_in_the_same_file(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    write_training_set(data, images=4, regularisation=0)
+    run_here(command(data, tmp_path / "whole", "zorp", **SETTINGS))
+    whole = tmp_path / "whole" / "zorp"
+    shorter = {**SETTINGS, "train__steps": "2", "schedule__name": "constant"}
+    run_here(command(data, tmp_path / "parts", "zorp", **shorter))
+    parts = tmp_path / "parts" / "zorp"
+    arguments = [sys.executable, "-m", "lorasmith", "train", "--resume", str(parts)]
+    run_here([*arguments, "--train.steps", "4"])
+    same = {**SETTINGS, "schedule__name": "constant"}
+    run_here(command(data, tmp_path / "again", "zorp", **same))
+    again = tmp_path / "again" / "zorp"
+    result = "zorp.safetensors"
+    assert (parts / result).read_bytes() == (again / result).read_bytes()
+    assert (parts / result).read_bytes() != (whole / result).read_bytes(), "another schedule"
+
+    assert {"zorp.safetensors", "zorp-step00000002.safetensors"} <= {
+        path.name for path in whole.glob("*.safetensors")
+    }
+    assert set(load_file(whole / result)) == {"emb_params"}
+    metadata = read_safetensors_header(whole / result).metadata
+    assert metadata["modelspec.architecture"] == "stable-diffusion-v1/textual-inversion"
+    assert metadata["modelspec.trigger_phrase"] == "zorp"
+    assert metadata["ss_steps"] == "4"
+    assert "ss_network_module" not in metadata
+    assert "textual inversion, 1 embedding of 2 vectors (zorp)" in (whole / "zorp.md").read_text()
+    assert json.loads((whole / "run.json").read_text())["status"] == "done"
