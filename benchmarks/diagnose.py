@@ -4,8 +4,7 @@
 
 Trains the demo's character once rightly and twelve times with one mistake, diagnoses each run, and
 prints which cause was named first. ``--follow`` does what the first named cause says (its
-settings, its command) and trains again; the demo world's classifier, which `diagnose` never sees,
-reads the drawings before and after.
+settings, its command) and trains again; benchmarks/diagnose_judge.py compares what was spoiled.
 
 Weights and thresholds may be changed by the runs of ``--split choose``; those of ``report`` have
 other pictures, seeds and things that are worn. Finished parts are kept in DIR, so that a run that
@@ -20,20 +19,30 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from typing import Any
 
-import numpy as np
 import torch
+from benchmarks.diagnose_judge import (
+    COMMON,
+    NEW,
+    SPOILED,
+    Figure,
+    Gain,
+    Judged,
+    gains,
+    judge,
+    key,
+    mean_of,
+    training_pictures,
+)
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from lorasmith.adapters.file import load_lora
-from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.advice.diagnose.diagnose import judged, measured
 from lorasmith.advice.diagnose.facts import facts_of
 from lorasmith.advice.diagnose.measuring import CAUSAL
@@ -46,35 +55,26 @@ from lorasmith.core.errors import RunError
 from lorasmith.core.files import write_json, write_text
 from lorasmith.demo.character import (
     TRIGGER,
-    VARYING,
     draw_zorp,
-    plain_prompts,
-    trigger_prompts,
     varied_zorps,
     zorp_caption,
 )
-from lorasmith.demo.judge import character_rate, leak_rate, read, tag_accuracy
-from lorasmith.demo.world import VALUES, Creature
-from lorasmith.models.diffusion_model import DiffusionModel
-from lorasmith.models.load import load_model
+from lorasmith.demo.world import Creature
 from lorasmith.models.open import DEMO, open_checkpoint
-from lorasmith.sampling.generate import generate
-from lorasmith.sampling.request import ImageRequest
 from lorasmith.training.run import train
+from lorasmith.training.runs.folder import existing_run_folder
 from lorasmith.training.setup.base_defaults import suit
 from lorasmith.training.setup.length import updates_for
 
 HERE = Path(__file__).parent
 IMAGES, REPEATS = 12, 25
-COUNT, STEPS, CFG = 32, 16, 3.0
-KEPT = ("shape", "colour", "hat")
 # What the demo's tagger would say of every picture of the character: no word that varies.
 CONSTANT = (
     *("zorp", "two-tone body", "antennae", "wings", "scarf", "doodles", "purple body"),
     *("round body", "no hat", "no ears", "spots", "light belly"),
 )
-BETTER = 0.02
-"""From so much more of the mean figure on, following the advice has helped."""
+OTHER_SEEDS = 2
+"""Right runs of further training seeds, which say how far runs differ by chance alone."""
 
 Captions = Callable[[Creature, int], str]
 
@@ -189,7 +189,7 @@ def write_other_base(path: Path) -> None:
     tensors = load_file(DEMO)
     generator = torch.Generator().manual_seed(7)
     heads = 2
-    for name in [key for key in tensors if key.endswith(".to_q.weight")]:
+    for name in [one for one in tensors if one.endswith(".to_q.weight")]:
         stem = name.removesuffix("to_q.weight")
         width = tensors[name].shape[0] // heads
         orders = [
@@ -199,8 +199,8 @@ def write_other_base(path: Path) -> None:
         values = torch.cat(
             [head * width + torch.randperm(width, generator=generator) for head in range(heads)]
         )
-        for key in ("to_q.weight", "to_k.weight"):
-            tensors[stem + key] = tensors[stem + key][inner].contiguous()
+        for part in ("to_q.weight", "to_k.weight"):
+            tensors[stem + part] = tensors[stem + part][inner].contiguous()
         tensors[stem + "to_v.weight"] = tensors[stem + "to_v.weight"][values].contiguous()
         out = stem + "to_out.0.weight"
         tensors[out] = tensors[out][:, values].contiguous()
@@ -227,58 +227,27 @@ def train_run(name: str, data: Path, settings: Mapping[str, str], split: Split, 
     return train(load_settings(None, chosen, "demo"))
 
 
-def judge_run(run: Path) -> dict[str, float]:
-    """Shares, 0 to 1, of drawings by the demo model with the run's LoRA."""
-    model = load_model("demo")
-    tensors = load_lora(run / f"{run.name}.safetensors").tensors
-    with AdapterNetwork.load(tensors, model.adapter_roots()).attached():
-        return figures(model)
-
-
-def figures(model: DiffusionModel) -> dict[str, float]:
-    """What the classifier reads: all parts of the character with the trigger; what was asked for
-    beside it; no hat, which nobody asked for; without the trigger no part of it, and all as
-    asked."""
-    prompts, plain = trigger_prompts(COUNT, seed=11), plain_prompts(COUNT, seed=12)
-    with_trigger = read(draw(model, [one.text for one in prompts], 1000))
-    without = read(draw(model, [one.text for one in plain], 2000))
-    asked = tag_accuracy(with_trigger, [one.creature for one in prompts], VARYING)
-    kept = tag_accuracy(without, [one.creature for one in plain], KEPT)
-    shares = {
-        "character": character_rate(with_trigger),
-        "asked": sum(asked[name] for name in VARYING) / len(VARYING),
-        "nothing worn": sum(one["hat"] == VALUES["hat"][0] for one in with_trigger) / COUNT,
-        "no leak": 1 - leak_rate(without),
-        "kept": kept["all"],
-    }
-    return {**shares, "mean": sum(shares.values()) / len(shares)}
-
-
-def draw(model: DiffusionModel, prompts: Sequence[str], seed: int) -> list[np.ndarray]:
-    requests = [
-        ImageRequest(prompt=prompt, seed=seed + number, steps=STEPS, cfg=CFG, sampler="ddim")
-        for number, prompt in enumerate(prompts)
-    ]
-    found = sorted(generate(model, requests), key=lambda image: image.index)
-    return [np.asarray(image.image) for image in found]
-
-
 def followed(
-    name: str, first: Mapping[str, Any], data: Path, mistake: Mistake, split: Split, work: Path
+    name: str,
+    first: Mapping[str, Any],
+    data: Path,
+    settings: Mapping[str, str],
+    split: Split,
+    work: Path,
 ) -> Path:
     """The run that does what the cause says."""
+    run = work / "runs" / f"{name}-mended"
+    if (run / f"{run.name}.safetensors").exists():
+        return run
     mended = work / "data" / f"{name}-mended"
     if mended.exists():
         shutil.rmtree(mended)
     shutil.copytree(data, mended)
     for command in commands_of(first, data, mended):
         subprocess.run([sys.executable, "-m", *command], check=True, stdout=subprocess.DEVNULL)
-    settings = dict(mistake.settings)
-    if mistake.base:
-        settings["model.path"] = str(work / "other-base.safetensors")
-    for path, value in first["changes"].items():
-        settings[path] = toml_value(NONE if value is None else value)
-    return train_run(f"{name}-mended", mended, settings, split, work)
+    changes = {path: NONE if value is None else value for path, value in first["changes"].items()}
+    more = {path: toml_value(value) for path, value in changes.items()}
+    return train_run(run.name, mended, {**settings, **more}, split, work)
 
 
 def commands_of(first: Mapping[str, Any], data: Path, mended: Path) -> list[list[str]]:
@@ -295,63 +264,108 @@ def commands_of(first: Mapping[str, Any], data: Path, mended: Path) -> list[list
 
 
 def measure(name: str, split: Split, work: Path, *, follow: bool) -> dict[str, Any]:
+    """Trains the run and says what `diagnose` names; what is finished is not done again."""
     mistake = MISTAKES[name]
     work = work / split.name
     target = work / "results" / f"{name}.json"
     result = json.loads(target.read_text(encoding="utf-8")) if target.exists() else {}
-    data = work / "data" / name
-    run = work / "runs" / name / f"{name}.safetensors"
-    if not run.exists():
+    data, folder = work / "data" / name, work / "runs" / name
+    settings = settings_of(name, work)
+    if "stopped" not in result and not (folder / f"{name}.safetensors").exists():
         write_pictures(data, split, mistake)
-    settings = dict(mistake.settings)
-    if mistake.base:
+        try:
+            train_run(name, data, settings, split, work)
+        except RunError as error:
+            # What it had saved by then can be diagnosed as well.
+            result["stopped"] = str(error)
+            write_json(target, result)
+    if not result.get("causes"):
+        subject = open_subject(folder, "demo")
+        taken, _ = measured(Workbench(subject), only=CAUSAL)
+        found = judged(subject, facts_of(subject), taken).to_json()
+        result |= {"causes": found["causes"], "state": found["state"], "diagnosis": found}
+        write_json(target, result)
+    if follow and mistake.cause and result["causes"]:
+        first = result["causes"][0]
+        # JSON makes lists of tuples.
+        advice = json.loads(json.dumps({one: first[one] for one in ("id", "changes", "command")}))
+        if result.get("advice", advice) != advice:
+            shutil.rmtree(work / "runs" / f"{name}-mended", ignore_errors=True)
+        followed(name, first, data, settings, split, work)
+        result |= {"followed": first["id"], "advice": advice}
+        write_json(target, result)
+    return result
+
+
+def settings_of(name: str, work: Path) -> dict[str, str]:
+    settings = dict(MISTAKES[name].settings)
+    if MISTAKES[name].base:
         base = work / "other-base.safetensors"
         if not base.exists():
             write_other_base(base)
         settings["model.path"] = str(base)
-    try:
-        folder = train_run(name, data, settings, split, work)
-    except RunError as error:
-        result |= {"stopped": str(error), "causes": []}
-        write_json(target, result)
-        return result
-    subject = open_subject(folder, "demo")
-    taken, _ = measured(Workbench(subject), only=CAUSAL)
-    found = judged(subject, facts_of(subject), taken).to_json()
-    result |= {"causes": found["causes"], "state": found["state"], "diagnosis": found}
-    if "before" not in result:
-        result["before"] = judge_run(folder)
-    write_json(target, result)
-    if follow and mistake.cause and found["causes"]:
-        first = found["causes"][0]
-        advice = {key: first[key] for key in ("id", "changes", "command")}
-        # JSON makes lists of tuples.
-        if result.get("advice") != json.loads(json.dumps(advice)):
-            shutil.rmtree(work / "runs" / f"{name}-mended", ignore_errors=True)
-        mended = followed(name, first, data, mistake, split, work)
-        result |= {"followed": first["id"], "advice": advice, "after": judge_run(mended)}
-        write_json(target, result)
-    return result
+    return settings
+
+
+def right_runs(split: Split, work: Path, *, train: bool) -> list[str]:
+    """Names of right runs that differ by the training seed alone; those that are there already,
+    or all."""
+    work = work / split.name
+    names = {"right": split.train_seed}
+    names |= {f"right-{seed}": seed for seed in more_seeds(split)}
+    for name, seed in names.items():
+        if train:
+            train_run(name, work / "data" / "right", {"train.seed": f"{seed}"}, split, work)
+    return [name for name in names if (work / "runs" / name / f"{name}.safetensors").exists()]
+
+
+def more_seeds(split: Split) -> range:
+    return range(split.train_seed + 1, split.train_seed + 1 + OTHER_SEEDS)
+
+
+def judged_run(name: str, figures: Iterable[Figure], split: Split, work: Path) -> Judged:
+    """What the judge reads off drawings of a run's last snapshot."""
+    work = work / split.name
+    lora = existing_run_folder(work / "runs" / name).lora_files[-1]
+    pictures = training_pictures(IMAGES, split.data_seed)
+    return judge(lora, pictures, figures, work / "judged" / f"{name}.json")
+
+
+def judged_pair(name: str, split: Split, work: Path) -> dict[str, Gain] | None:
+    """Wrong and cured run; ``None`` where it was not cured."""
+    if not (work / split.name / "runs" / f"{name}-mended").exists():
+        return None
+    right = [
+        judged_run(one, SPOILED.values(), split, work)
+        for one in right_runs(split, work, train=False)
+    ]
+    before = judged_run(name, [SPOILED[name]], split, work)
+    after = judged_run(f"{name}-mended", [SPOILED[name]], split, work)
+    return gains(name, before, after, right)
 
 
 def is_named(name: str, row: Mapping[str, Any]) -> bool:
     """Whether the mistake is what was named first, by the run itself where that stopped."""
     mistake = MISTAKES[name]
-    if "stopped" in row:
-        return bool(mistake.stops) and mistake.stops in row["stopped"]
+    if "stopped" in row and not (mistake.stops and mistake.stops in row["stopped"]):
+        return False
     return bool(row["causes"]) and row["causes"][0]["id"] == mistake.cause
 
 
-def line(name: str, result: Mapping[str, Any]) -> str:
-    if "stopped" in result:
-        return f"{name}: {'right' if is_named(name, result) else 'WRONG'}, {result['stopped']}"
+def line(name: str, result: Mapping[str, Any], found: Mapping[str, Gain] | None) -> str:
     expected = MISTAKES[name].cause or "nothing"
     causes = [f"{one['id']} {one['likelihood']:.2f}" for one in result["causes"]]
     first = result["causes"][0]["id"] if result["causes"] else "nothing"
     text = f"{name}: {'right' if first == expected else 'WRONG'}, named {', '.join(causes) or '-'}"
-    if "after" in result:
-        text += f"; judge's mean {result['before']['mean']:.2f} -> {result['after']['mean']:.2f}"
+    if found is not None:
+        for what, one in found.items():
+            text += f"\n    {what}: {one.before:.3f} -> {one.after:.3f}, {said(one)}"
     return text
+
+
+def said(one: Gain) -> str:
+    verdict = "better" if one.helped else "worse" if one.harmed else "not told apart"
+    return f"{one.difference:+.3f} ± {2 * one.error:.3f}, seeds {one.seeds:.3f}: {verdict}"
 
 
 def results(split: Split, work: Path) -> dict[str, dict[str, Any]]:
@@ -364,60 +378,115 @@ def results(split: Split, work: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def score(rows: Mapping[str, Mapping[str, Any]]) -> str:
+Gains = Mapping[str, Mapping[str, Gain] | None]
+
+
+def score(rows: Mapping[str, Mapping[str, Any]], found: Gains) -> str:
     """In words: how many were named, how many helped."""
     wrong = {name: row for name, row in rows.items() if MISTAKES[name].cause}
     named = sum(is_named(name, row) for name, row in wrong.items())
-    after = [row for row in wrong.values() if "after" in row]
-    helped = sum(row["after"]["mean"] >= row["before"]["mean"] + BETTER for row in after)
+    cured = [one for one in found.values() if one is not None]
+    helped = sum(one["spoiled"].helped for one in cured)
     text = f"{named} of {len(wrong)} named first"
     return text + (
-        f"; following the first named helped in {helped} of {len(after)}" if after else ""
+        f"; following the first named helped in {helped} of {len(cured)}" if cured else ""
     )
 
 
 def page(work: Path) -> str:
     lines = ["# Does `diagnose` name what is wrong?", ""]
     lines += ["`python -m benchmarks.diagnose --work DIR --split report --follow --page`", ""]
-    about = (
-        "Twelve runs on the demo's character, each made wrong in one way, and one with nothing "
-        f"wrong: the preset `demo`, {IMAGES} pictures, as long as the model says. `diagnose` is "
-        "given the run and the demo model. *Judge*: mean of five shares that the demo world's "
-        f"classifier, which `diagnose` never sees, reads off {COUNT} drawings with the trigger and "
-        f"{COUNT} without: the whole character, what was asked for beside it, nothing worn, no "
-        "part of it without the trigger, and the rest as asked; before, and after doing what the "
-        f"first named cause says. It helped where the mean rose by {BETTER:g} or more."
-    )
-    lines += [about, ""]
+    lines += [ABOUT, "", JUDGE, ""]
     for split in SPLITS.values():
         rows = results(split, work)
         if not rows:
             continue
+        found = {name: judged_pair(name, split, work) for name in rows if MISTAKES[name].cause}
         title = "Thresholds were chosen on these" if split.name == "choose" else "Other runs"
-        lines += [f"## {title}: {score(rows)}", ""]
-        lines += ["| mistake | named first | likelihood | next | judge before | after |"]
-        lines += ["|---|---|---:|---|---:|---:|"]
-        lines += [_row(name, row) for name, row in rows.items()]
-        lines += [""]
+        lines += [f"## {title}: {score(rows, found)}", ""]
+        lines += ["| mistake | named first | likelihood | next |", "|---|---|---:|---|"]
+        lines += [_named_row(name, row) for name, row in rows.items()]
+        lines += ["", "Bold: another cause than the mistake.", ""]
         missing = [name for name in MISTAKES if name not in rows]
         lines += [f"Not run: {', '.join(missing)}.", ""] if missing else []
-    lines += ["Bold: another cause than the mistake."]
-    return "\n".join(lines) + "\n"
+        lines += _cured_tables(found, split, work)
+    return "\n".join(lines).rstrip() + "\n"
 
 
-def _row(name: str, row: Mapping[str, Any]) -> str:
-    if "stopped" in row:
-        said = f"{MISTAKES[name].cause}, by the run itself, which stopped"
-        return f"| {name} | {said if is_named(name, row) else '**the run stopped**'} | | | | |"
+def _named_row(name: str, row: Mapping[str, Any]) -> str:
     causes = row["causes"]
     expected = MISTAKES[name].cause or "nothing"
     first = causes[0]["id"] if causes else "nothing"
     first_text = first if first == expected else f"**{first}**"
+    if "stopped" in row and is_named(name, row):
+        first_text += ", and by the run itself, which stopped"
     likelihood = f"{causes[0]['likelihood']:.2f}" if causes else ""
     second = f"{causes[1]['id']} {causes[1]['likelihood']:.2f}" if len(causes) > 1 else ""
-    after = f"{row['after']['mean']:.2f}" if "after" in row else ""
-    before = f"{row['before']['mean']:.2f}"
-    return f"| {name} | {first_text} | {likelihood} | {second} | {before} | {after} |"
+    return f"| {name} | {first_text} | {likelihood} | {second} |"
+
+
+def _cured_tables(found: Gains, split: Split, work: Path) -> list[str]:
+    lines = ["### What the mistake is said to spoil, before and after", ""]
+    lines += ["| mistake | figure | before | after | difference | right runs | helped |"]
+    lines += ["|---|---|---:|---:|---:|---:|---|"]
+    cured = {name: one for name, one in found.items() if one is not None}
+    for name, one in cured.items():
+        lines += [f"| {name} | {SPOILED[name].title} | {_cells(one['spoiled'])} |"]
+    lines += ["", "### What is asked of all", "", ALL, ""]
+    heads = ("new pictures", "character", "as asked", "nothing worn", "no leak", "kept")
+    lines += [f"| mistake | {' | '.join(heads)} |", "|---|" + "---:|" * len(heads)]
+    names = [NEW, *(key(part) for part in COMMON)]
+    for run in right_runs(split, work, train=False):
+        right = judged_run(run, SPOILED.values(), split, work)
+        values = [f"{mean_of(right, [name]):.2f}" for name in names]
+        lines += [f"| {run} | {' | '.join(values)} |"]
+    for mistake, one in cured.items():
+        cells = [_pair(one[name]) for name in names]
+        lines += [f"| {mistake} | {' | '.join(cells)} |"]
+    better = sum(one[NEW].helped for one in cured.values())
+    worse = [
+        f"{name} ({', '.join(what for what in names if one[what].harmed)})"
+        for name, one in cured.items()
+        if any(one[what].harmed for what in names)
+    ]
+    lines += ["", f"New pictures are predicted measurably better in {better} of {len(cured)}."]
+    lines += [f"Measurably worse after the cure: {'; '.join(worse) or 'nothing'}.", ""]
+    return lines
+
+
+def _cells(one: Gain) -> str:
+    verdict = "yes" if one.helped else "**worse**" if one.harmed else "no"
+    return (
+        f"{one.before:.3f} | {one.after:.3f} | {one.difference:+.3f} ± {2 * one.error:.3f} | "
+        f"{one.seeds:.3f} | {verdict}"
+    )
+
+
+def _pair(one: Gain) -> str:
+    mark = "↑" if one.helped else "↓" if one.harmed else ""
+    return f"{one.before:.2f} → {one.after:.2f}{mark}"
+
+
+ABOUT = (
+    "Twelve runs on the demo's character, each made wrong in one way, and one with nothing wrong: "
+    f"the preset `demo`, {IMAGES} pictures, as long as the model says. `diagnose` is given the run "
+    "and the demo model."
+)
+JUDGE = (
+    "The judge is the demo world's classifier, which `diagnose` never sees, and pictures that "
+    "nothing was trained on. Each mistake has one figure, which was written down before anything "
+    "was drawn, from what its cause says that it spoils (`SPOILED` in diagnose_judge.py); wrong "
+    "and cured run draw the same prompts with the same seeds, 48 to 256 drawings. *Difference*: over "
+    "pairs of drawings, ± two standard errors. *Right runs*: the most by which three right runs, "
+    "of three training seeds, differ in that figure. It *helped* where the difference is more than "
+    "both."
+)
+ALL = (
+    "*New pictures*: by how much of the base's error the LoRA predicts 48 pictures of the "
+    "character that nothing was trained on better than the base, by their captions, at 4 noise levels. The "
+    "others: shares of 64 drawings with the trigger and of 48 without it. ↑ and ↓: measurably "
+    "better and worse, by the same rule."
+)
 
 
 def main() -> None:
@@ -429,9 +498,15 @@ def main() -> None:
     parser.add_argument("--page", action="store_true", help="write benchmarks/diagnose.md")
     options = parser.parse_args()
     split = SPLITS[options.split]
+    if options.follow:
+        right_runs(split, options.work, train=True)
+    found: dict[str, Mapping[str, Gain] | None] = {}
     for name in options.only or MISTAKES:
-        print(line(name, measure(name, split, options.work, follow=options.follow)), flush=True)
-    print(score(results(split, options.work)))
+        row = measure(name, split, options.work, follow=options.follow)
+        if options.follow and MISTAKES[name].cause:
+            found[name] = judged_pair(name, split, options.work)
+        print(line(name, row, found.get(name)), flush=True)
+    print(score(results(split, options.work), found))
     if options.page:
         write_text(HERE / "diagnose.md", page(options.work))
 
