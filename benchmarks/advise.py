@@ -8,7 +8,7 @@ other work. Memory is resident memory beyond what the process held before, as in
 benchmarks/memory.py. On the demo: is a run with the advised file the one that no settings give?
 Then 40 steps are trained, which `advise` takes a step's time from, and as many with another seed,
 which it is held against. Of full-size models `advise` says the same memory plan, and no time before
-there is a run; the guess that `train --plan` makes of it is held against four steps.
+there is a run; the guess that `train --plan` makes of it is held against two steps.
 Results: benchmarks/advise.md.
 """
 
@@ -39,7 +39,12 @@ from lorasmith.advice.advise.machine import target_of
 from lorasmith.advice.advise.questions import questions_of
 from lorasmith.config.load import load_settings
 from lorasmith.core.files import parse_json
-from lorasmith.training.memory.estimates import multiply_adds_per_second, step_seconds
+from lorasmith.training.memory.estimates import (
+    Work,
+    multiply_adds_per_second,
+    speed_of,
+    step_seconds,
+)
 from lorasmith.training.run import train
 from lorasmith.training.setup.preflight import preflight
 
@@ -54,7 +59,14 @@ DATASETS: dict[str, tuple[tuple[str, ...], int]] = {
     "two characters": (("mibbet", "tarnok"), 14),
     "4 pictures": (("tarnok",), 4),
 }
-FULL = (Case("sd15", 512, "bf16"), Case("sdxl", 512, "bf16"))
+FULL = (
+    Case("sd15", 256, "bf16"),
+    Case("sd15", 512, "bf16"),
+    Case("sd15", 512, "bf16", 2),
+    Case("sd15", 768, "bf16"),
+    Case("sdxl", 512, "bf16"),
+)
+TIMED = 2
 
 
 def advised(data: Path) -> Advised:
@@ -104,17 +116,21 @@ def on_full(index: int) -> dict[str, Any]:
     case, device = FULL[index], torch.device("cpu")
     dtype, architecture = DTYPES[case.precision], architecture_of(case.model)
     said, _ = estimated(case)
-    rate = multiply_adds_per_second(device, dtype)
-    found = measure(case, device, timed=4, read=time.process_time)
+    work = Work.of(architecture, case.pixels, case.pixels, 77)
+
+    def guess() -> float:
+        speed_of.cache_clear()
+        multiply_adds_per_second.cache_clear()
+        speed = speed_of(device, dtype)
+        return step_seconds(work, case.batch, 1, speed, device, dtype, checkpointing=False)
+
+    before = guess()
+    found = measure(case, device, timed=TIMED, read=time.process_time)
     # Before and after: a busy machine computes at other rates from minute to minute.
-    rate = (rate + multiply_adds_per_second(device, dtype)) / 2
-    adds = architecture.multiply_adds(case.pixels, case.pixels, 77)
-    guess = step_seconds(
-        adds, architecture.depth, case.batch, 1, rate, device, dtype, checkpointing=False
-    )
+    guesses = [before, guess()]
     return {
-        "said_s": guess, "measured_s": statistics.fmean(found.seconds), "rate": rate,
-        "multiply_adds": adds, "said_b": said, "measured_b": found.peak, "seconds": found.seconds,
+        "said_s": statistics.fmean(guesses), "measured_s": statistics.fmean(found.seconds),
+        "guesses": guesses, "said_b": said, "measured_b": found.peak, "seconds": found.seconds,
     }  # fmt: skip
 
 
@@ -142,7 +158,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--demo", action="store_true", help="six datasets on the demo model")
-    parser.add_argument("--full", default="", nargs="?", const="sd", help="full-size models; sd15")
+    parser.add_argument(
+        "--full", default="", nargs="?", const="sd", help="full-size models; sd15, 512 …"
+    )
     parser.add_argument("--only", default="", help="datasets whose name has this text")
     parser.add_argument("--dataset", help=argparse.SUPPRESS)
     parser.add_argument("--case", type=int, help=argparse.SUPPRESS)
@@ -165,7 +183,7 @@ def main() -> None:
     if options.full:
         print(f"| model | {heads}", flush=True)
         for index, case in enumerate(FULL):
-            if options.full in case.model:
+            if options.full in case.name:
                 found = in_own_process("--case", str(index))
                 print(f"| {case.name} | {ratios(found)}\n{found}", flush=True)
 

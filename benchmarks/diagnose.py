@@ -30,9 +30,9 @@ from benchmarks.diagnose_judge import (
     COMMON,
     NEW,
     SPOILED,
-    Figure,
     Gain,
     Judged,
+    Part,
     gains,
     judge,
     key,
@@ -323,25 +323,30 @@ def more_seeds(split: Split) -> range:
     return range(split.train_seed + 1, split.train_seed + 1 + OTHER_SEEDS)
 
 
-def judged_run(name: str, figures: Iterable[Figure], split: Split, work: Path) -> Judged:
+def judged_run(name: str, parts: Iterable[Part], split: Split, work: Path) -> Judged:
     """What the judge reads off drawings of a run's last snapshot."""
     work = work / split.name
     lora = existing_run_folder(work / "runs" / name).lora_files[-1]
-    pictures = training_pictures(IMAGES, split.data_seed)
-    return judge(lora, pictures, figures, work / "judged" / f"{name}.json")
+    return judge(lora, training_pictures(IMAGES, split.data_seed), parts, work / "judged")
+
+
+def judged_right(split: Split, work: Path) -> dict[str, Judged]:
+    every = [*COMMON, *(part for figure in SPOILED.values() for part in figure.parts)]
+    names = right_runs(split, work, train=False)
+    return {name: judged_run(name, every, split, work) for name in names}
+
+
+def judged_cured(name: str, split: Split, work: Path) -> Judged:
+    return judged_run(f"{name}-mended", [*SPOILED[name].parts, *COMMON], split, work)
 
 
 def judged_pair(name: str, split: Split, work: Path) -> dict[str, Gain] | None:
     """Wrong and cured run; ``None`` where it was not cured."""
     if not (work / split.name / "runs" / f"{name}-mended").exists():
         return None
-    right = [
-        judged_run(one, SPOILED.values(), split, work)
-        for one in right_runs(split, work, train=False)
-    ]
-    before = judged_run(name, [SPOILED[name]], split, work)
-    after = judged_run(f"{name}-mended", [SPOILED[name]], split, work)
-    return gains(name, before, after, right)
+    before = judged_run(name, SPOILED[name].parts, split, work)
+    right = list(judged_right(split, work).values())
+    return gains(name, before, judged_cured(name, split, work), right)
 
 
 def is_named(name: str, row: Mapping[str, Any]) -> bool:

@@ -15,17 +15,18 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from lorasmith.adapters.file import load_lora
 from lorasmith.adapters.network import AdapterNetwork
-from lorasmith.core.files import quick_fingerprint, write_json
+from lorasmith.core.files import write_json
 from lorasmith.demo.character import (
     VARYING,
     Prompt,
@@ -173,10 +174,6 @@ class Figure:
     title: str
     parts: tuple[Part, ...]
 
-    @property
-    def sets(self) -> set[str]:
-        return {name for name, _ in self.parts}
-
 
 CHARACTER = Figure("the whole character", (("usual", character),))
 COPIES = Figure(
@@ -240,35 +237,41 @@ def training_pictures(count: int, seed: int) -> list[Picture]:
 
 
 def judge(
-    lora: Path, pictures: Sequence[Picture], figures: Iterable[Figure], target: Path
+    lora: Path, pictures: Sequence[Picture], asked_of: Iterable[Part], folder: Path
 ) -> Judged:
-    """What is not in ``target`` yet is drawn with the LoRA, on the demo model, and kept there.
+    """What is not in ``folder`` yet is drawn with the LoRA, on the demo model, and kept there, by
+    what the LoRA holds: runs that learned the same are drawn once.
 
     Args:
         pictures: that it was trained on.
     """
-    fingerprint = quick_fingerprint(lora)
-    known = json.loads(target.read_text(encoding="utf-8")) if target.exists() else {}
-    if known.get("lora") != fingerprint:
-        known = {"lora": fingerprint, "judged": {}}
-    judged: Judged = known["judged"]
-    parts = {key(part): part for one in figures for part in one.parts}
-    parts |= {key(part): part for part in COMMON}
-    missing = [part for name, part in parts.items() if name not in judged]
+    tensors = load_lora(lora).tensors
+    target = folder / f"{fingerprint(tensors)}.json"
+    judged: Judged = json.loads(target.read_text(encoding="utf-8")) if target.exists() else {}
+    missing = [part for part in dict.fromkeys(asked_of) if key(part) not in judged]
     if not missing and NEW in judged:
         return judged
     model = load_model("demo")
     probe = None if NEW in judged else new_pictures(model)
-    merge(AdapterNetwork.load(load_lora(lora).tensors, model.adapter_roots()))
+    merge(AdapterNetwork.load(tensors, model.adapter_roots()))
     if probe is not None:
         judged[NEW] = [-float(one) for one in probe.change(probe.predict())]
+        write_json(target, judged)
     for name in dict.fromkeys(name for name, _ in missing):
         drawn = draw(model, SETS[name](pictures))
         for part in missing:
             if part[0] == name:
                 judged[key(part)] = [part[1](one) for one in drawn]
-        write_json(target, known)
+        write_json(target, judged)
     return judged
+
+
+def fingerprint(tensors: Mapping[str, Tensor]) -> str:
+    digest = blake2b(digest_size=8)
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].float().numpy().tobytes())
+    return digest.hexdigest()
 
 
 @torch.no_grad()
@@ -355,14 +358,9 @@ def mean_of(one: Judged, names: Sequence[str]) -> float:
 
 
 def gains(name: str, before: Judged, after: Judged, right: Sequence[Judged]) -> dict[str, Gain]:
-    """What the mistake is said to spoil, then what all are asked."""
-
-    def of(names: Sequence[str]) -> Gain:
-        return gain(names, before, after, right)
-
-    own = of([key(part) for part in SPOILED[name].parts])
-    return {"spoiled": own, NEW: of([NEW]), **{key(part): of([key(part)]) for part in COMMON}}
-
-
-def summary(judged: Judged) -> dict[str, Any]:
-    return {name: float(np.mean(values)) for name, values in judged.items()}
+    """What the mistake is said to spoil, and the prediction of new pictures."""
+    parts = [key(part) for part in SPOILED[name].parts]
+    return {
+        "spoiled": gain(parts, before, after, right),
+        NEW: gain([NEW], before, after, right),
+    }

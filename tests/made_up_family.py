@@ -118,6 +118,10 @@ def multiply_adds(denoiser: Config, h: int, w: int, tokens: int) -> int:
     return denoiser["depth"] * (3 * n * c * c + 2 * n * tokens * c)
 
 
+def attention_multiply_adds(denoiser: Config, h: int, w: int, tokens: int) -> int:
+    return denoiser["depth"] * 2 * h * w * tokens * denoiser["width"]
+
+
 ROW = Family(
     name="drift",
     title="Drift",
@@ -138,6 +142,8 @@ ROW = Family(
         block_map=block_map,
         middle="pieces.0",
         multiply_adds=multiply_adds,
+        attention_multiply_adds=attention_multiply_adds,
+        convolved=lambda denoiser: 0,
         weights=lambda denoiser: 5 * denoiser["depth"] * denoiser["width"] ** 2,
         activations=lambda denoiser, h, w, tokens: 8 * denoiser["width"] * h * w,
         depth=lambda denoiser: denoiser["depth"],

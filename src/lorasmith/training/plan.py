@@ -34,8 +34,10 @@ from lorasmith.training.lr_schedules import learning_rate
 from lorasmith.training.lr_search import size_for
 from lorasmith.training.memory.estimates import (
     MemoryEstimate,
-    multiply_adds_per_second,
+    Speed,
+    Work,
     passes,
+    speed_of,
     step_seconds,
     values_beside,
 )
@@ -254,12 +256,12 @@ def planned_seconds(
     run_plan: RunPlan, precision: Precision, device: torch.device, *, checkpointing: bool
 ) -> float:
     """Of all steps, of what is measured between them, and of looking for a rate before them."""
-    rate = multiply_adds_per_second(device, precision.dtype)
+    speed = speed_of(device, precision.dtype)
     dataset, batch = run_plan.dataset, run_plan.settings.train.batch
     epoch = sum(
         _seconds(
             run_plan, bucket.size, len(bucket.samples), dataset.batch_count(bucket, batch),
-            rate, device, precision, checkpointing=checkpointing,
+            speed, device, precision, checkpointing=checkpointing,
             preserves=run_plan.preserves, outside=keeps_outside(run_plan),
         )
         for bucket in dataset.buckets
@@ -267,11 +269,11 @@ def planned_seconds(
     search = size_for(run_plan.settings, run_plan.steps, process_count())
     count = run_plan.steps + (search.steps if search is not None else 0)
     steps = epoch * count / run_plan.steps_per_epoch
-    return steps + validation_seconds(run_plan, rate, precision, device)
+    return steps + validation_seconds(run_plan, speed, precision, device)
 
 
 def validation_seconds(
-    run_plan: RunPlan, rate: float, precision: Precision, device: torch.device
+    run_plan: RunPlan, speed: Speed, precision: Precision, device: torch.device
 ) -> float:
     """Of measuring what is held out: the base model, at the start, on the way and at the end."""
     interval = run_plan.settings.validation
@@ -284,7 +286,7 @@ def validation_seconds(
     for bucket in run_plan.validation_set.dataset.buckets:
         samples = len(bucket.samples) * interval.timesteps
         batches = math.ceil(samples / BATCH)
-        once += _seconds(run_plan, bucket.size, samples, batches, rate, device, precision)
+        once += _seconds(run_plan, bucket.size, samples, batches, speed, device, precision)
     return times * once / 2  # Forward only.
 
 
@@ -293,7 +295,7 @@ def _seconds(
     size: tuple[int, int],
     samples: int,
     batches: int,
-    rate: float,
+    speed: Speed,
     device: torch.device,
     precision: Precision,
     *,
@@ -305,11 +307,10 @@ def _seconds(
     architecture = run_plan.architecture
     tokens = run_plan.settings.model.max_tokens + 2
     return step_seconds(
-        architecture.multiply_adds(*size, tokens),
-        architecture.depth,
+        Work.of(architecture, *size, tokens),
         samples,
         batches,
-        rate,
+        speed,
         device,
         precision.dtype,
         checkpointing=checkpointing,

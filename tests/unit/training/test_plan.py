@@ -17,7 +17,7 @@ from lorasmith.config.load import load_settings, load_with_origins
 from lorasmith.core.errors import UserError
 from lorasmith.demo.character import write_training_set
 from lorasmith.tensors.device import choose_precision
-from lorasmith.training.memory.estimates import step_seconds
+from lorasmith.training.memory.estimates import Speed, Work, step_seconds
 from lorasmith.training.memory.simulate import SimulatedRun, Workload
 from lorasmith.training.plan import duration, graph, make_plan, show_plan, validation_seconds
 from lorasmith.training.run import train
@@ -195,10 +195,24 @@ def test_one_second_is_not_several() -> None:
 
 def test_time_grows_with_samples_and_checkpointing() -> None:
     cpu, dtype = torch.device("cpu"), torch.float32
-    one = step_seconds(10**9, 10, 1, 1, 1e10, cpu, dtype, checkpointing=False)
-    four = step_seconds(10**9, 10, 4, 1, 1e10, cpu, dtype, checkpointing=False)
-    saving = step_seconds(10**9, 10, 1, 1, 1e10, cpu, dtype, checkpointing=True)
+    work, speed = Work(10**9, 10**8, 10**6, 10), Speed(1e10, 1e9, 1e9)
+    one = step_seconds(work, 1, 1, speed, cpu, dtype, checkpointing=False)
+    four = step_seconds(work, 4, 1, speed, cpu, dtype, checkpointing=False)
+    saving = step_seconds(work, 1, 1, speed, cpu, dtype, checkpointing=True)
     assert one < saving < four < 4 * one
+
+
+def test_a_step_takes_what_its_parts_take() -> None:
+    """Forward and backward of each; convolutions' weights once for all samples that go together."""
+    cpu, dtype = torch.device("cpu"), torch.bfloat16
+
+    def seconds(work: Work, samples: int, micro_batches: int) -> float:
+        speed = Speed(products=100.0, attention=20.0, kernels=10.0)
+        return step_seconds(work, samples, micro_batches, speed, cpu, dtype, checkpointing=False)
+
+    assert seconds(Work(1000, 0, 0, 0), 3, 1) == pytest.approx(2 * 3 * 10)
+    assert seconds(Work(0, 1000, 0, 0), 3, 1) == pytest.approx(2 * 3 * 50)
+    assert seconds(Work(0, 0, 1000, 0), 6, 2) == pytest.approx(2 * 2 * 200)
 
 
 def test_measuring_takes_time_by_images_timesteps_and_how_often(data: Path) -> None:
@@ -207,7 +221,8 @@ def test_measuring_takes_time_by_images_timesteps_and_how_often(data: Path) -> N
 
     def seconds(**more: str) -> float:
         settings = load_settings(None, overrides(data, train__epochs="6", **more))
-        return validation_seconds(preflight(settings), 1e3, precision, device)
+        speed = Speed(1e3, 1e3, 1e3)
+        return validation_seconds(preflight(settings), speed, precision, device)
 
     usual = seconds(validation__split="0.4")  # The base model, step 0 and six epochs.
     assert usual > 0

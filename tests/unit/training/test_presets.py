@@ -10,6 +10,7 @@ from lorasmith.config.load import load_settings
 from lorasmith.config.presets import preset_names
 from lorasmith.demo.character import write_training_set
 from lorasmith.training import plan as plan_module
+from lorasmith.training.memory.estimates import Speed
 from lorasmith.training.plan import make_plan
 
 ODDITIES: dict[str, dict[str, str]] = {}
@@ -28,7 +29,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_presets_plan_without_contradictions_or_oddities(
     name: str, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan_module, "multiply_adds_per_second", lambda device, dtype: 1e10)
+    monkeypatch.setattr(plan_module, "speed_of", lambda device, dtype: Speed(1e10, 1e10, 1e10))
     given = {"data.path": str(data / "img"), "save.output": str(data.parent / "out")}
     if name in ("character-hard", "demo"):
         given["data.reg"] = str(data / "reg")

@@ -80,6 +80,9 @@ class DenoiserKind:
         block_map: the blocks that people weigh.
         middle: the module whose output says most of what an image shows, (B, C, h, w).
         multiply_adds: of a forward pass for one sample of h x w latents and so many tokens.
+        attention_multiply_adds: those of attention itself among them, which no weights take part
+            in: scores, and the sums that they weigh.
+        convolved: how many weights convolutions have.
         weights: how many there are, within a percent.
         activations: numbers that a step keeps for its backward pass, arguments as above.
         depth: how many pieces run one after the other, each of several calls to the device.
@@ -104,6 +107,8 @@ class DenoiserKind:
     block_map: Callable[[Config], BlockMap]
     middle: str
     multiply_adds: Callable[[Config, int, int, int], int]
+    attention_multiply_adds: Callable[[Config, int, int, int], int]
+    convolved: Callable[[Config], int]
     weights: Callable[[Config], int]
     activations: Callable[[Config, int, int, int], int]
     depth: Callable[[Config], int]

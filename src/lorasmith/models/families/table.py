@@ -94,6 +94,16 @@ class Architecture:
         h, w = height // self.latent_factor, width // self.latent_factor
         return self.family.denoiser.multiply_adds(self.denoiser, h, w, tokens)
 
+    def attention_multiply_adds(self, width: int, height: int, tokens: int) -> int:
+        """Those of attention itself among them: scores, and the sums that they weigh."""
+        h, w = height // self.latent_factor, width // self.latent_factor
+        return self.family.denoiser.attention_multiply_adds(self.denoiser, h, w, tokens)
+
+    @property
+    def convolved(self) -> int:
+        """How many weights the denoiser's convolutions have, within a few percent."""
+        return self.family.denoiser.convolved(self.denoiser)
+
     def activations(self, width: int, height: int, tokens: int) -> int:
         """Numbers that a training step keeps for its backward pass, for one image of this size;
         right within a factor of two."""

@@ -204,11 +204,31 @@ def _stage_multiply_adds(stage: Stage, n: int, tokens: int, unet: Mapping[str, A
     if stage.c_in != c:
         convolutions += stage.c_in * c * n
     projections = 2 * c * c * n if stage.depth else 0
-    self_attention = 4 * c * c * n + 2 * n * n * c
-    cross_attention = 2 * c * c * n + 2 * text_width * c * tokens + 2 * n * tokens * c
+    self_attention = 4 * c * c * n
+    cross_attention = 2 * c * c * n + 2 * text_width * c * tokens
     feed_forward = 12 * c * c * n
     block = self_attention + cross_attention + feed_forward
-    return convolutions + projections + stage.depth * block
+    attention = _stage_attention(stage, n, tokens)
+    return convolutions + projections + stage.depth * block + attention
+
+
+def attention_multiply_adds(unet: Mapping[str, Any], h: int, w: int, tokens: int) -> int:
+    """Those of :func:`multiply_adds` that are scores, or sums that scores weigh."""
+    return sum(
+        _stage_attention(stage, (h // stage.scale) * (w // stage.scale), tokens)
+        for stage in stages(unet)
+    )
+
+
+def _stage_attention(stage: Stage, n: int, tokens: int) -> int:
+    return stage.depth * 2 * n * (n + tokens) * stage.c_out
+
+
+def convolved(unet: Mapping[str, Any]) -> int:
+    """Weights of the 3x3 convolutions of a UNet, but for the first and the last one."""
+    widths = unet["block_out_channels"]
+    between = 9 * sum(w * w for w in widths[:-1]) + 9 * sum(w * w for w in widths[1:])
+    return between + sum(9 * (one.c_in + one.c_out) * one.c_out for one in stages(unet))
 
 
 def weights(unet: Mapping[str, Any]) -> int:
@@ -267,6 +287,8 @@ UNET = DenoiserKind(
     block_map=block_map,
     middle="mid_block",
     multiply_adds=multiply_adds,
+    attention_multiply_adds=attention_multiply_adds,
+    convolved=convolved,
     weights=weights,
     activations=activations,
     depth=lambda unet: sum(1 for _ in stages(unet)),

@@ -3,15 +3,19 @@ measurement of this machine. No model is imported."""
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
+import torch.nn.functional as F
 
 from lorasmith.config.optimizers import optimizer_facts
 from lorasmith.config.schema import TrainSettings
 from lorasmith.config.sections.loss import PreservationSettings
+from lorasmith.models.families.table import Architecture
 from lorasmith.training.preservation import OWN_PASSES
 
 
@@ -43,10 +47,11 @@ def values_beside(settings: TrainSettings) -> float:
     return optimizer_facts(settings.optimizer.name).values_per_weight + bool(settings.train.ema)
 
 
-# A training step runs at this share of the rate of one large matrix product: convolutions, norms
-# and small products are slower, the more so the faster the product is. Measured on a CPU, on SD1.5
-# at 128 px (1.5 s in fp32, 0.7 s in bf16) and the demo model (137 ms for 8 images).
-SHARE_OF_MATMUL_RATE = {torch.float32: 0.75}
+# Products with weights, with what comes between them (norms, activations, adapters), run at this
+# share of the rate of one large product. Measured on SD1.5: benchmarks/advise.md.
+SHARE_ON_CPU = {torch.float32: 0.75, torch.bfloat16: 0.7}
+# Of everything that an accelerator computes, attention too.
+SHARE_ON_ACCELERATOR = {torch.float32: 0.75}
 SHARE_IN_HALF_PRECISION = 0.4
 
 # What each residual block costs beside arithmetic, forward and backward with its transformer;
@@ -58,6 +63,67 @@ MATRIX_SIDE = {"cpu": 1024}
 MATRIX_SIDE_ON_ACCELERATOR = 8192
 MEASURE_SECONDS = {"cpu": 0.05}
 MEASURE_SECONDS_ON_ACCELERATOR = 0.25
+# As SD1.5 has them: heads, tokens and a head's width; channels of its smallest convolutions, on a
+# map so small that their weights take all the time.
+HEADS, TOKENS, HEAD_WIDTH = 8, 512, 40
+CHANNELS, MAP_SIDE = 1280, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """How fast a device computes, a second.
+
+    Args:
+        products: multiply-adds of products with weights, with what comes between them.
+        attention: multiply-adds of attention itself, in the mean of forward and backward; on a CPU
+            a fifth of a product's.
+        kernels: bytes of convolutions' weights that are laid out for a call; a CPU does that anew
+            in every call.
+    """
+
+    products: float
+    attention: float
+    kernels: float
+
+
+@lru_cache(maxsize=8)
+def speed_of(device: torch.device, dtype: torch.dtype) -> Speed:
+    """Measured; takes a third of a second on a CPU, once in a process."""
+    product = multiply_adds_per_second(device, dtype)
+    if device.type != "cpu":
+        products = product * SHARE_ON_ACCELERATOR.get(dtype, SHARE_IN_HALF_PRECISION)
+        return Speed(products, products, math.inf)
+    share = SHARE_ON_CPU.get(dtype, SHARE_IN_HALF_PRECISION)
+    return Speed(share * product, _attention_speed(dtype), _kernel_speed(dtype))
+
+
+def _attention_speed(dtype: torch.dtype) -> float:
+    x = torch.ones(1, HEADS, TOKENS, HEAD_WIDTH, dtype=dtype, requires_grad=True)
+
+    def both_ways() -> None:
+        torch.autograd.grad(F.scaled_dot_product_attention(x, x, x), x, torch.ones_like(x))
+
+    return 2 * (2 * TOKENS * TOKENS * HEADS * HEAD_WIDTH) * _times_per_second(both_ways)
+
+
+def _kernel_speed(dtype: torch.dtype) -> float:
+    x = torch.ones(1, CHANNELS, MAP_SIDE, MAP_SIDE, dtype=dtype, requires_grad=True)
+    weight = torch.ones(CHANNELS, CHANNELS, 3, 3, dtype=dtype)
+
+    def both_ways() -> None:
+        torch.autograd.grad(F.conv2d(x, weight, padding=1), x, torch.ones_like(x))
+
+    return 2 * weight.nbytes * _times_per_second(both_ways)
+
+
+def _times_per_second(action: Callable[[], object]) -> float:
+    """On a CPU."""
+    action()
+    begin, times = time.perf_counter(), 0
+    while time.perf_counter() - begin < MEASURE_SECONDS["cpu"]:
+        action()
+        times += 1
+    return times / (time.perf_counter() - begin)
 
 
 @lru_cache(maxsize=8)
@@ -73,6 +139,34 @@ def multiply_adds_per_second(device: torch.device, dtype: torch.dtype) -> float:
         float((a @ b)[0, 0])
         products += 1
     return products * side**3 / (time.perf_counter() - begin)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a forward pass computes.
+
+    Args:
+        products: multiply-adds of one sample in products with weights, convolutions among them.
+        attention: multiply-adds of one sample in attention itself.
+        kernels: weights of convolutions.
+        stages: pieces of the denoiser that run one after the other.
+    """
+
+    products: int
+    attention: int
+    kernels: int
+    stages: int
+
+    @staticmethod
+    def of(architecture: Architecture, width: int, height: int, tokens: int) -> Work:
+        """
+        Args:
+            width, height: of the image, px.
+            tokens: of the caption.
+        """
+        attention = architecture.attention_multiply_adds(width, height, tokens)
+        every = architecture.multiply_adds(width, height, tokens)
+        return Work(every - attention, attention, architecture.convolved, architecture.depth)
 
 
 def passes(
@@ -93,11 +187,10 @@ def passes(
 
 
 def step_seconds(
-    multiply_adds: int,
-    stages: int,
+    work: Work,
     samples: int,
     micro_batches: int,
-    rate: float,
+    speed: Speed,
     device: torch.device,
     dtype: torch.dtype,
     *,
@@ -105,19 +198,22 @@ def step_seconds(
     preserves: PreservationSettings | None = None,
     outside: bool = False,
 ) -> float:
-    """Seconds of an optimizer step; right within a factor of about two.
+    """Seconds of an optimizer step.
+
+    On a CPU right within a quarter for SD1.5 and SDXL (benchmarks/advise.md), on accelerators
+    within a factor of about two.
 
     Args:
-        multiply_adds: of one sample.
-        stages: pieces of the denoiser that run one after the other.
+        work: of a forward pass.
         samples: of the step, over its ``micro_batches``.
-        rate: from :func:`multiply_adds_per_second`, for the same device and dtype.
+        speed: from :func:`speed_of`, for the same device and dtype.
         checkpointing, preserves, outside: of :func:`passes`.
     """
     count = passes(checkpointing=checkpointing, preserves=preserves, outside=outside)
     overhead = SECONDS_PER_STAGE.get(device.type, SECONDS_PER_STAGE_ON_ACCELERATOR)
-    share = SHARE_OF_MATMUL_RATE.get(dtype, SHARE_IN_HALF_PRECISION)
-    arithmetic = count * multiply_adds * samples / (rate * share)
-    return arithmetic + micro_batches * stages * overhead * count / passes(
+    sample = work.products / speed.products + work.attention / speed.attention
+    kernels = work.kernels * dtype.itemsize / speed.kernels
+    arithmetic = count * (samples * sample + micro_batches * kernels)
+    return arithmetic + micro_batches * work.stages * overhead * count / passes(
         checkpointing=checkpointing
     )

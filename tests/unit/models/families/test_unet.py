@@ -4,7 +4,12 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
-from lorasmith.models.families.unet import multiply_adds, weights
+from lorasmith.models.families.unet import (
+    attention_multiply_adds,
+    convolved,
+    multiply_adds,
+    weights,
+)
 
 SD15 = {
     "in_channels": 4,
@@ -34,6 +39,23 @@ def build(config: dict) -> UNet2DConditionModel:
 def test_weights(config: dict) -> None:
     actual = sum(p.numel() for p in build(config).parameters())
     assert weights(config) == pytest.approx(actual, rel=0.01)
+
+
+@pytest.mark.parametrize("config", [SD15, TINY])
+def test_weights_of_convolutions(config: dict) -> None:
+    actual = sum(p.numel() for p in build(config).parameters() if p.shape[2:] == (3, 3))
+    assert convolved(config) == pytest.approx(actual, rel=0.01)
+
+
+def test_attention_grows_with_the_square_of_the_pixels() -> None:
+    """Of one block: each of n queries with each of n keys and 77 words, twice."""
+    config = TINY | {"block_out_channels": (32,), "down_block_types": ("CrossAttnDownBlock2D",)}
+    config |= {"up_block_types": ("UpBlock2D",)}
+    small, large = (attention_multiply_adds(config, side, side, 77) for side in (8, 32))
+    blocks = 2  # One on the way down, one in the middle.
+    assert small == blocks * 2 * 64 * (64 + 77) * 32
+    assert large == blocks * 2 * 1024 * (1024 + 77) * 32
+    assert large < multiply_adds(config, 32, 32, 77)
 
 
 @pytest.mark.slow

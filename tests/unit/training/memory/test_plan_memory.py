@@ -17,7 +17,7 @@ from lorasmith.cli.main import cli
 from lorasmith.config.adapter_types import ADAPTERS
 from lorasmith.config.load import load_settings
 from lorasmith.demo.character import write_training_set
-from lorasmith.training.memory.estimates import MemoryEstimate
+from lorasmith.training.memory.estimates import MemoryEstimate, Speed
 from lorasmith.training.plan import make_plan
 
 __all__ = ["bench"]
@@ -49,7 +49,8 @@ def card(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Card:
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: memory)
 
     monkeypatch.setattr("lorasmith.training.setup.hardware.quantizes_on", lambda device: True)
-    monkeypatch.setattr("lorasmith.training.plan.multiply_adds_per_second", lambda *_: 1e13)
+    speed = Speed(1e13, 1e13, 1e13)
+    monkeypatch.setattr("lorasmith.training.plan.speed_of", lambda *_: speed)
     free(24e9)
     return free
 
