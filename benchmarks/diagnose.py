@@ -19,13 +19,10 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from random import Random
 from typing import Any
 
-import torch
 from benchmarks.diagnose_judge import (
     COMMON,
     NEW,
@@ -39,9 +36,16 @@ from benchmarks.diagnose_judge import (
     mean_of,
     training_pictures,
 )
-from PIL import Image
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from benchmarks.diagnose_runs import (
+    IMAGES,
+    MISTAKES,
+    SPLITS,
+    Mistake,
+    Split,
+    settings_of,
+    train_run,
+    write_pictures,
+)
 
 from lorasmith.advice.diagnose.diagnose import judged, measured
 from lorasmith.advice.diagnose.facts import facts_of
@@ -50,24 +54,11 @@ from lorasmith.advice.diagnose.subject import open_subject
 from lorasmith.advice.diagnose.workbench import Workbench
 from lorasmith.config.dump import toml_value
 from lorasmith.config.fields import NONE
-from lorasmith.config.load import load_settings
 from lorasmith.core.errors import RunError
 from lorasmith.core.files import write_json, write_text
-from lorasmith.demo.character import (
-    TRIGGER,
-    draw_zorp,
-    varied_zorps,
-    zorp_caption,
-)
-from lorasmith.demo.world import Creature
-from lorasmith.models.open import DEMO, open_checkpoint
-from lorasmith.training.run import train
 from lorasmith.training.runs.folder import existing_run_folder
-from lorasmith.training.setup.base_defaults import suit
-from lorasmith.training.setup.length import updates_for
 
 HERE = Path(__file__).parent
-IMAGES, REPEATS = 12, 25
 # What the demo's tagger would say of every picture of the character: no word that varies.
 CONSTANT = (
     *("zorp", "two-tone body", "antennae", "wings", "scarf", "doodles", "purple body"),
@@ -75,156 +66,6 @@ CONSTANT = (
 )
 OTHER_SEEDS = 2
 """Right runs of further training seeds, which say how far runs differ by chance alone."""
-
-Captions = Callable[[Creature, int], str]
-
-
-@dataclass(frozen=True)
-class Split:
-    """Pictures and seeds of one half.
-
-    Args:
-        worn: what all pictures of the case with the accessory show.
-    """
-
-    name: str
-    data_seed: int
-    train_seed: int
-    worn: str
-
-
-SPLITS = {
-    "choose": Split("choose", 101, 31, "crown"),
-    "report": Split("report", 202, 62, "beanie"),
-}
-
-
-@dataclass(frozen=True)
-class Mistake:
-    """
-    Args:
-        cause: the id that is to be named first; "" for a run with nothing wrong.
-        settings: on top of the preset ``demo``.
-        caption: of a creature and its number; the right one where it is ``None``.
-        worn: all pictures show the split's accessory.
-        copies: how many more files show the first picture.
-        base: trained on a base whose weights are others.
-        stops: what a run says of the cause that ends by itself, before there is a LoRA to diagnose.
-    """
-
-    cause: str
-    settings: Mapping[str, str] = field(default_factory=dict)
-    caption: Captions | None = None
-    worn: bool = False
-    copies: int = 0
-    base: bool = False
-    stops: str = ""
-
-
-def contradictory(creature: Creature, number: int) -> str:
-    """Three captions of four have a second answer that the first excludes."""
-    caption = zorp_caption(creature)
-    if number % 4 == 3:
-        return caption
-    mouth = {"smile": "frown", "frown": "smile"}.get(creature.mouth, "smile, frown")
-    eyes = {"open eyes": "closed eyes", "closed eyes": "open eyes"}
-    return f"{caption}, {mouth}, {eyes.get(creature.eyes, 'open eyes, closed eyes')}"
-
-
-# As the demo model says of itself.
-USUAL = suit(load_settings(None, ["model.path=demo"]), open_checkpoint(DEMO)).settings
-RATE = USUAL.optimizer.lr
-LENGTH, _ = updates_for([IMAGES], USUAL.train.batch, USUAL.train)
-
-MISTAKES: dict[str, Mistake] = {
-    "right": Mistake(""),
-    "rate-8x": Mistake(
-        "rate-high", {"optimizer.lr": f"{8 * RATE}"}, stops="a lower learning rate (optimizer.lr)"
-    ),
-    "rate-8th": Mistake("rate-low", {"optimizer.lr": f"{RATE / 8}"}),
-    "text-encoder-10x": Mistake(
-        "text-encoder-rate-high",
-        {"optimizer.unet_lr": f"{RATE}", "optimizer.text_encoder_lr": f"{10 * RATE}"},
-    ),
-    "three-times-too-long": Mistake("too-long", {"train.steps": f"{3 * LENGTH:.0f}"}),
-    "tags-missing": Mistake("tags-missing", caption=lambda creature, number: TRIGGER),
-    "accessory-untagged": Mistake("untagged-accessory", worn=True),
-    "one-image-repeated": Mistake("repeated-image", copies=11),
-    "wrong-clip-skip": Mistake("clip-skip", {"model.clip_skip": "2"}),
-    "alpha-2x-rank": Mistake("alpha-high", {"adapter.rank": "16", "adapter.alpha": "32"}),
-    "wrong-base": Mistake("other-base", base=True),
-    "contradicting-tags": Mistake("contradicting-tags", caption=contradictory),
-    "no-trigger": Mistake(
-        "no-trigger",
-        {"captions.trigger": "none"},
-        caption=lambda creature, number: zorp_caption(creature).partition(", ")[2],
-    ),
-}
-
-
-def write_pictures(folder: Path, split: Split, mistake: Mistake) -> Path:
-    """The folder of training pictures, with what is wrong with them."""
-    place = folder / "img" / f"{REPEATS}_{TRIGGER}"
-    if place.exists():
-        shutil.rmtree(folder)
-    place.mkdir(parents=True)
-    rng = Random(f"diagnose {split.data_seed}")
-    for number, creature in enumerate(varied_zorps(IMAGES, rng)):
-        if mistake.worn:
-            creature = replace(creature, hat=split.worn)
-        caption = (mistake.caption or (lambda one, _: zorp_caption(one)))(creature, number)
-        image = Image.fromarray(draw_zorp(creature, rng))
-        files = [f"zorp_{number:03d}"]
-        if number == 0:
-            files += [f"zorp_copy_{copy:02d}" for copy in range(mistake.copies)]
-        for name in files:
-            image.save(place / f"{name}.png")
-            write_text(place / f"{name}.txt", caption + "\n")
-    return folder
-
-
-def write_other_base(path: Path) -> None:
-    """The demo model with the channels of every attention in another order: it draws the same to
-    the last bit but for rounding, and differences from its weights fit no other model."""
-    tensors = load_file(DEMO)
-    generator = torch.Generator().manual_seed(7)
-    heads = 2
-    for name in [one for one in tensors if one.endswith(".to_q.weight")]:
-        stem = name.removesuffix("to_q.weight")
-        width = tensors[name].shape[0] // heads
-        orders = [
-            head * width + torch.randperm(width, generator=generator) for head in range(heads)
-        ]
-        inner = torch.cat(orders)
-        values = torch.cat(
-            [head * width + torch.randperm(width, generator=generator) for head in range(heads)]
-        )
-        for part in ("to_q.weight", "to_k.weight"):
-            tensors[stem + part] = tensors[stem + part][inner].contiguous()
-        tensors[stem + "to_v.weight"] = tensors[stem + "to_v.weight"][values].contiguous()
-        out = stem + "to_out.0.weight"
-        tensors[out] = tensors[out][:, values].contiguous()
-    with safe_open(DEMO, "pt") as file:
-        metadata = file.metadata()
-    save_file(tensors, path, metadata)
-
-
-def train_run(name: str, data: Path, settings: Mapping[str, str], split: Split, work: Path) -> Path:
-    run = work / "runs" / name
-    if (run / f"{name}.safetensors").exists():
-        return run
-    chosen = {
-        "data.path": str(data),
-        "save.output": str(run.parent),
-        "save.name": name,
-        "save.every_epochs": "0",
-        "sample.every_epochs": "0",
-        "sample.at_start": "false",
-        "log.tensorboard": "false",
-        "train.seed": str(split.train_seed),
-        **settings,
-    }
-    return train(load_settings(None, chosen, "demo"))
 
 
 def followed(
@@ -239,15 +80,44 @@ def followed(
     run = work / "runs" / f"{name}-mended"
     if (run / f"{run.name}.safetensors").exists():
         return run
+    changed = {**settings, **as_settings(first["changes"])}
+    if (twin := twin_of(name, first, changed, work)) is not None:
+        return twin
     mended = work / "data" / f"{name}-mended"
     if mended.exists():
         shutil.rmtree(mended)
     shutil.copytree(data, mended)
     for command in commands_of(first, data, mended):
         subprocess.run([sys.executable, "-m", *command], check=True, stdout=subprocess.DEVNULL)
-    changes = {path: NONE if value is None else value for path, value in first["changes"].items()}
-    more = {path: toml_value(value) for path, value in changes.items()}
-    return train_run(run.name, mended, {**settings, **more}, split, work)
+    return train_run(run.name, mended, changed, split, work)
+
+
+def as_settings(changes: Mapping[str, Any]) -> dict[str, str]:
+    values = {path: NONE if value is None else value for path, value in changes.items()}
+    return {path: toml_value(value) for path, value in values.items()}
+
+
+def twin_of(
+    name: str, first: Mapping[str, Any], settings: Mapping[str, str], work: Path
+) -> Path | None:
+    """A cured run with the same settings and pictures: what it learned is the same to the bit."""
+
+    def pictures_are_right(one: Mistake) -> bool:
+        return one.caption is None and not (one.worn or one.copies)
+
+    if first["command"] or not pictures_are_right(MISTAKES[name]):
+        return None
+    for other, mistake in MISTAKES.items():
+        run = work / "runs" / f"{other}-mended"
+        target = work / "results" / f"{other}.json"
+        if other == name or not pictures_are_right(mistake) or not target.exists():
+            continue
+        advice = json.loads(target.read_text(encoding="utf-8")).get("advice")
+        if advice is None or not (run / f"{run.name}.safetensors").exists():
+            continue
+        if settings == {**settings_of(other, work), **as_settings(advice["changes"])}:
+            return run
+    return None
 
 
 def commands_of(first: Mapping[str, Any], data: Path, mended: Path) -> list[list[str]]:
@@ -281,7 +151,8 @@ def measure(name: str, split: Split, work: Path, *, follow: bool) -> dict[str, A
             write_json(target, result)
     if not result.get("causes"):
         subject = open_subject(folder, "demo")
-        taken, _ = measured(Workbench(subject), only=CAUSAL)
+        # A run that stopped has told enough of itself: its rate is known.
+        taken = {} if "stopped" in result else measured(Workbench(subject), only=CAUSAL)[0]
         found = judged(subject, facts_of(subject), taken).to_json()
         result |= {"causes": found["causes"], "state": found["state"], "diagnosis": found}
         write_json(target, result)
@@ -291,20 +162,10 @@ def measure(name: str, split: Split, work: Path, *, follow: bool) -> dict[str, A
         advice = json.loads(json.dumps({one: first[one] for one in ("id", "changes", "command")}))
         if result.get("advice", advice) != advice:
             shutil.rmtree(work / "runs" / f"{name}-mended", ignore_errors=True)
-        followed(name, first, data, settings, split, work)
-        result |= {"followed": first["id"], "advice": advice}
+        run = followed(name, first, data, settings, split, work)
+        result |= {"followed": first["id"], "advice": advice, "cured": run.name}
         write_json(target, result)
     return result
-
-
-def settings_of(name: str, work: Path) -> dict[str, str]:
-    settings = dict(MISTAKES[name].settings)
-    if MISTAKES[name].base:
-        base = work / "other-base.safetensors"
-        if not base.exists():
-            write_other_base(base)
-        settings["model.path"] = str(base)
-    return settings
 
 
 def right_runs(split: Split, work: Path, *, train: bool) -> list[str]:
@@ -336,17 +197,22 @@ def judged_right(split: Split, work: Path) -> dict[str, Judged]:
     return {name: judged_run(name, every, split, work) for name in names}
 
 
-def judged_cured(name: str, split: Split, work: Path) -> Judged:
-    return judged_run(f"{name}-mended", [*SPOILED[name].parts, *COMMON], split, work)
+def judged_cured(name: str, split: Split, work: Path) -> Judged | None:
+    """``None`` where the run was not cured."""
+    result = results(split, work).get(name, {})
+    if "followed" not in result:
+        return None
+    cured = result.get("cured", f"{name}-mended")
+    return judged_run(cured, [*SPOILED[name].parts, *COMMON], split, work)
 
 
 def judged_pair(name: str, split: Split, work: Path) -> dict[str, Gain] | None:
     """Wrong and cured run; ``None`` where it was not cured."""
-    if not (work / split.name / "runs" / f"{name}-mended").exists():
+    after = judged_cured(name, split, work)
+    if after is None:
         return None
     before = judged_run(name, SPOILED[name].parts, split, work)
-    right = list(judged_right(split, work).values())
-    return gains(name, before, judged_cured(name, split, work), right)
+    return gains(name, before, after, list(judged_right(split, work).values()))
 
 
 def is_named(name: str, row: Mapping[str, Any]) -> bool:
@@ -437,39 +303,28 @@ def _cured_tables(found: Gains, split: Split, work: Path) -> list[str]:
     cured = {name: one for name, one in found.items() if one is not None}
     for name, one in cured.items():
         lines += [f"| {name} | {SPOILED[name].title} | {_cells(one['spoiled'])} |"]
-    lines += ["", "### What is asked of all", "", ALL, ""]
-    heads = ("new pictures", "character", "as asked", "nothing worn", "no leak", "kept")
-    lines += [f"| mistake | {' | '.join(heads)} |", "|---|" + "---:|" * len(heads)]
-    names = [NEW, *(key(part) for part in COMMON)]
-    for run in right_runs(split, work, train=False):
-        right = judged_run(run, SPOILED.values(), split, work)
-        values = [f"{mean_of(right, [name]):.2f}" for name in names]
-        lines += [f"| {run} | {' | '.join(values)} |"]
-    for mistake, one in cured.items():
-        cells = [_pair(one[name]) for name in names]
-        lines += [f"| {mistake} | {' | '.join(cells)} |"]
     better = sum(one[NEW].helped for one in cured.values())
-    worse = [
-        f"{name} ({', '.join(what for what in names if one[what].harmed)})"
-        for name, one in cured.items()
-        if any(one[what].harmed for what in names)
-    ]
-    lines += ["", f"New pictures are predicted measurably better in {better} of {len(cured)}."]
-    lines += [f"Measurably worse after the cure: {'; '.join(worse) or 'nothing'}.", ""]
-    return lines
+    lines += ["", f"### New pictures: predicted better in {better} of {len(cured)}", ""]
+    lines += ["| mistake | before | after | difference | right runs | helped |"]
+    lines += ["|---|---:|---:|---:|---:|---|"]
+    lines += [f"| {name} | {_cells(one[NEW])} |" for name, one in cured.items()]
+    heads = ("character", "as asked", "nothing worn", "no leak", "kept")
+    lines += ["", "### Nothing else is spoiled", "", ALL, ""]
+    lines += [f"| run | {' | '.join(heads)} |", "|---|" + "---:|" * len(heads)]
+    after = {f"{name}, cured": judged_cured(name, split, work) for name in cured}
+    for run, values in {**judged_right(split, work), **after}.items():
+        assert values is not None
+        cells = [f"{mean_of(values, [key(part)]):.2f}" for part in COMMON]
+        lines += [f"| {run} | {' | '.join(cells)} |"]
+    return [*lines, ""]
 
 
 def _cells(one: Gain) -> str:
     verdict = "yes" if one.helped else "**worse**" if one.harmed else "no"
     return (
         f"{one.before:.3f} | {one.after:.3f} | {one.difference:+.3f} ± {2 * one.error:.3f} | "
-        f"{one.seeds:.3f} | {verdict}"
+        f"{f'{one.seeds:.3f}' if one.seeds else '–'} | {verdict}"
     )
-
-
-def _pair(one: Gain) -> str:
-    mark = "↑" if one.helped else "↓" if one.harmed else ""
-    return f"{one.before:.2f} → {one.after:.2f}{mark}"
 
 
 ABOUT = (
@@ -479,18 +334,18 @@ ABOUT = (
 )
 JUDGE = (
     "The judge is the demo world's classifier, which `diagnose` never sees, and pictures that "
-    "nothing was trained on. Each mistake has one figure, which was written down before anything "
-    "was drawn, from what its cause says that it spoils (`SPOILED` in diagnose_judge.py); wrong "
-    "and cured run draw the same prompts with the same seeds, 48 to 256 drawings. *Difference*: over "
-    "pairs of drawings, ± two standard errors. *Right runs*: the most by which three right runs, "
-    "of three training seeds, differ in that figure. It *helped* where the difference is more than "
-    "both."
+    "nothing was trained on. Each mistake has one figure, written down before it was drawn, from "
+    "what its cause says that it spoils (`SPOILED` in diagnose_judge.py). Wrong and cured run "
+    "draw the same prompts with the same seeds, 48 to 256 drawings; each drawing counts 0 to 1, "
+    "more is better. *Difference*: over pairs of drawings, ± two standard errors. *Right runs*: "
+    "the most by which right runs of other training seeds differ in that figure, where there are "
+    "any. It *helped* where the difference is more than both. *New pictures*: by how much of the "
+    "base's error the LoRA predicts 48 pictures of the character better than the base, by their "
+    "captions, at 4 noise levels; nothing was trained on them."
 )
 ALL = (
-    "*New pictures*: by how much of the base's error the LoRA predicts 48 pictures of the "
-    "character that nothing was trained on better than the base, by their captions, at 4 noise levels. The "
-    "others: shares of 64 drawings with the trigger and of 48 without it. ↑ and ↓: measurably "
-    "better and worse, by the same rule."
+    "Shares of 64 drawings with the trigger and of 48 without it, after the cure, on other seeds "
+    "than its own figure has but where that is one of these."
 )
 
 

@@ -12,7 +12,6 @@ taken drawing by drawing.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
@@ -314,7 +313,7 @@ class Gain:
 
     Args:
         error: standard error of the difference, by drawings.
-        seeds: the most by which right runs of other training seeds differ in it.
+        seeds: the most by which right runs of other training seeds differ in it; 0 for one alone.
     """
 
     before: float
@@ -349,7 +348,7 @@ def gain(names: Sequence[str], before: Judged, after: Judged, right: Sequence[Ju
     values = [mean_of(one, names) for one in right]
     return Gain(
         mean_of(before, names), mean_of(after, names), error,
-        max(values, default=math.nan) - min(values, default=math.nan),
+        max(values, default=0.0) - min(values, default=0.0),
     )  # fmt: skip
 
 

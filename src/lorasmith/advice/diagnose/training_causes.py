@@ -146,9 +146,11 @@ def alpha_high(evidence: Evidence) -> Suspicion | None:
         f"alpha {facts.alpha:g} is {times:.2g} times the rank, {facts.rank}, so all that is "
         "learned is multiplied by more than is usual"
     )
+    looked = evidence.measures is not None or evidence.grid is not None
+    harmless = "less of it is no better: nothing that was measured shows harm of that"
     return Suspicion(
         0.65 + 0.15 * on_log(times, 2) + 0.2 * sign.size,
-        texts_of(text, sign),
+        texts_of(text, harmless if looked and sign is NONE else sign),
         times,
         {"adapter.alpha": facts.rank},
         todo=f"Train with adapter.alpha = {facts.rank} or less.",

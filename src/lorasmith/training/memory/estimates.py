@@ -65,7 +65,7 @@ MEASURE_SECONDS = {"cpu": 0.05}
 MEASURE_SECONDS_ON_ACCELERATOR = 0.25
 # As SD1.5 has them: heads, tokens and a head's width; channels of its smallest convolutions, on a
 # map so small that their weights take all the time.
-HEADS, TOKENS, HEAD_WIDTH = 8, 512, 40
+HEADS, TOKENS, HEAD_WIDTH = 8, 1024, 40
 CHANNELS, MAP_SIDE = 1280, 2
 
 
@@ -88,7 +88,7 @@ class Speed:
 
 @lru_cache(maxsize=8)
 def speed_of(device: torch.device, dtype: torch.dtype) -> Speed:
-    """Measured; takes a third of a second on a CPU, once in a process."""
+    """Measured; takes half a second on a CPU, once in a process."""
     product = multiply_adds_per_second(device, dtype)
     if device.type != "cpu":
         products = product * SHARE_ON_ACCELERATOR.get(dtype, SHARE_IN_HALF_PRECISION)

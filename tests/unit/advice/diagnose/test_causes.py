@@ -163,6 +163,18 @@ def test_rank_stabilised_loras_have_no_alpha_above_the_rank() -> None:
     assert cause.suspicion.value == 2
 
 
+def test_an_alpha_above_the_rank_that_does_no_harm_is_said_to_do_none() -> None:
+    def told(**more: Any) -> str:
+        (cause, *_) = causes_of(evidence(alpha=32.0, rank=16, scale=2.0, **more))
+        assert cause.id == "alpha-high"
+        return " ".join(cause.suspicion.evidence)
+
+    assert "shows harm" in told(measures=measures())
+    burns = measures(loss={"0.6": -0.9, "1.0": -0.6, "1.4": -0.1})
+    assert "shows harm" not in told(measures=burns)
+    assert "shows harm" not in told(measures=None, grid=None)
+
+
 def test_an_unknown_clip_skip_is_no_wrong_one() -> None:
     known = {"usual_clip_skip": 2, "captions": caption_fit(0.2, 0.1)}
     assert causes_of(evidence(clip_skip=None, **known)) == []
