@@ -149,7 +149,7 @@ def measure(name: str, split: Split, work: Path, *, follow: bool) -> dict[str, A
             # What it had saved by then can be diagnosed as well.
             result["stopped"] = str(error)
             write_json(target, result)
-    if not result.get("causes"):
+    if "diagnosis" not in result:
         subject = open_subject(folder, "demo")
         # A run that stopped has told enough of itself: its rate is known.
         taken = {} if "stopped" in result else measured(Workbench(subject), only=CAUSAL)[0]
@@ -309,7 +309,7 @@ def _cured_tables(found: Gains, split: Split, work: Path) -> list[str]:
     lines += ["|---|---:|---:|---:|---:|---|"]
     lines += [f"| {name} | {_cells(one[NEW])} |" for name, one in cured.items()]
     heads = ("character", "as asked", "nothing worn", "no leak", "kept")
-    lines += ["", "### Nothing else is spoiled", "", ALL, ""]
+    lines += ["", "### What is asked of all", "", ALL, ""]
     lines += [f"| run | {' | '.join(heads)} |", "|---|" + "---:|" * len(heads)]
     after = {f"{name}, cured": judged_cured(name, split, work) for name in cured}
     for run, values in {**judged_right(split, work), **after}.items():
@@ -343,10 +343,7 @@ JUDGE = (
     "base's error the LoRA predicts 48 pictures of the character better than the base, by their "
     "captions, at 4 noise levels; nothing was trained on them."
 )
-ALL = (
-    "Shares of 64 drawings with the trigger and of 48 without it, after the cure, on other seeds "
-    "than its own figure has but where that is one of these."
-)
+ALL = "After the cure, shares of 64 drawings with the trigger and of 48 without it."
 
 
 def main() -> None:

@@ -200,7 +200,7 @@ def step_seconds(
 ) -> float:
     """Seconds of an optimizer step.
 
-    On a CPU right within a quarter for SD1.5 and SDXL (benchmarks/advise.md), on accelerators
+    On a CPU right within a quarter for steps that were measured (benchmarks/advise.md), on accelerators
     within a factor of about two.
 
     Args:
