@@ -200,8 +200,8 @@ def step_seconds(
 ) -> float:
     """Seconds of an optimizer step.
 
-    On a CPU right within a quarter for steps that were measured (benchmarks/advise.md), on accelerators
-    within a factor of about two.
+    On a CPU right within a quarter for steps that were measured (benchmarks/advise.md), on
+    accelerators within a factor of about two.
 
     Args:
         work: of a forward pass.
