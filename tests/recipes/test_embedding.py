@@ -1,4 +1,4 @@
-"""Whole runs of textual inversion: stopped and gone on with, drawn with, and what lies there."""
+"""Whole runs of textual inversion, alone and beside a LoRA: gone on with, and what lies there."""
 
 from __future__ import annotations
 
@@ -52,3 +52,31 @@ def test_a_run_that_is_gone_on_with_ends_in_the_same_file(tmp_path: Path) -> Non
     assert "ss_network_module" not in metadata
     assert "textual inversion, 1 embedding of 2 vectors (zorp)" in (whole / "zorp.md").read_text()
     assert json.loads((whole / "run.json").read_text())["status"] == "done"
+
+
+def test_a_lora_with_a_word_is_gone_on_with_and_planned(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    write_training_set(data, images=4, regularisation=0)
+    settings = {
+        **SETTINGS,
+        "train__kind": "lora+embedding",
+        "adapter__rank": "2",
+        "schedule__name": "constant",
+        "preservation__enabled": "true",
+        "preservation__share": "1",
+        "embedding__separate": "true",
+        "sample__steps": "1",
+    }
+    arguments = command(data, tmp_path / "parts", "pair", **settings)
+    plan = run_here([*arguments, "--plan"])
+    assert "2 vectors" in plan
+    assert "0.001" in plan, "the vectors' rate beside a LoRA"
+    run_here(command(data, tmp_path / "whole", "pair", **settings))
+    run_here(command(data, tmp_path / "parts", "pair", **{**settings, "train__steps": "2"}))
+    parts, whole = tmp_path / "parts" / "pair", tmp_path / "whole" / "pair"
+    run_here([*arguments[:3], "train", "--resume", str(parts), "--train.steps", "4"])
+    result = "pair.safetensors"
+    assert (parts / result).read_bytes() == (whole / result).read_bytes()
+    assert "bundle_emb.zorp.string_to_param.*" in load_file(whole / result)
+    assert set(load_file(whole / "embeddings" / "zorp.safetensors")) == {"emb_params"}
+    assert "with 1 embedding of 2 vectors (zorp)" in (whole / "pair.md").read_text()

@@ -15,6 +15,7 @@ from lorasmith.adapters.types.differences import BIAS, Difference, WithBias
 from lorasmith.config.adapter_types import ADAPTERS
 from lorasmith.core.errors import LoraFileError, Problem
 from lorasmith.formats.adapter_roots import AdapterRoot
+from lorasmith.formats.embedding_keys import split_bundle
 from lorasmith.formats.layer_names import describe, read_name
 
 # A LoRA of another family misses hundreds of layers; a few say as much.
@@ -46,7 +47,7 @@ def match_names(tensors: Mapping[str, Tensor], roots: Sequence[AdapterRoot]) -> 
             for path in root.paths(target.path):
                 layers.setdefault((root.folder or root.part, path.replace(".", "_")), target)
     matches = NamedTensors()
-    for name, tensor in tensors.items():
+    for name, tensor in split_bundle(tensors)[0].items():
         parsed = read_name(name)
         layer = layers.get((parsed.part, parsed.path)) if parsed is not None else None
         if parsed is None or layer is None:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 EMBEDDING_LR = 5e-3
 """What the web UI's textual inversion takes: vectors have far to go, and there are few of them."""
 
+PIVOTAL_LR = 1e-3
+"""Ten times a LoRA's, which learns beside them."""
+
 
 @dataclass(frozen=True, slots=True)
 class KindFacts:
@@ -26,6 +29,7 @@ class KindFacts:
         defaults: settings that nobody chose, where such runs want others than LoRAs; what a base
             says of settings is meant for LoRAs, too, and counts for less.
         keeps_base: captions without its words mean what they did, whatever it learns.
+        judged: its snapshots can be measured and compared.
     """
 
     title: str
@@ -33,6 +37,7 @@ class KindFacts:
     trains: Callable[[TrainSettings], Mapping[str, bool]]
     defaults: Mapping[str, Any] = field(default_factory=dict)
     keeps_base: bool = False
+    judged: bool = False
 
 
 def _adapter_parts(settings: TrainSettings) -> dict[str, bool]:
@@ -45,13 +50,20 @@ def _full_parts(settings: TrainSettings) -> dict[str, bool]:
 
 
 KINDS: Mapping[str, KindFacts] = {
-    "lora": KindFacts("a LoRA", ("adapter",), _adapter_parts),
+    "lora": KindFacts("a LoRA", ("adapter",), _adapter_parts, judged=True),
     "embedding": KindFacts(
         "an embedding",
         ("embedding",),
         lambda settings: {"embedding": True},
         {"optimizer.lr": EMBEDDING_LR},
         keeps_base=True,
+    ),
+    "lora+embedding": KindFacts(
+        "a LoRA with an embedding",
+        ("adapter", "embedding"),
+        lambda settings: {**_adapter_parts(settings), "embedding": True},
+        {"optimizer.embedding_lr": PIVOTAL_LR},
+        judged=True,
     ),
     "full": KindFacts("a checkpoint", ("full",), _full_parts, {"optimizer.lr": 5e-6}),
 }

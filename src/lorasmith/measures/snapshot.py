@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -42,6 +43,7 @@ from lorasmith.measures.records import (
     finite,
 )
 from lorasmith.models.diffusion_model import DiffusionModel
+from lorasmith.sampling.embeddings import carried_words
 from lorasmith.sampling.request import ImageRequest
 
 
@@ -131,7 +133,9 @@ class SnapshotMeasurer:
         begin = time.perf_counter()
         tensors = load_lora(path, finite=False).tensors  # what has diverged is measured as such
         network = AdapterNetwork.load(tensors, self._model.adapter_roots(), where=str(path))
-        with network.attached():
+        words = carried_words(path, self._model)
+        named = words.on(self._model) if words is not None else contextlib.nullcontext()
+        with network.attached(), named:
             measures = self._probed(network)
             part_done()
             features = self._drawings(network, drawings, part_done)

@@ -176,7 +176,11 @@ def prepare_requests(
     prepared = []
     for index, request in enumerate(requests):
         width, height = fitting_size(model, request)
-        guided = PromptPair(prompts[request.prompt], negatives[request.negative], request.cfg)
+        prompt = prompts[request.prompt]
+        carriers = tuple(
+            library.find(tag.name) for tag in prompt.loras if tag.unet or tag.text_encoder
+        )
+        guided = PromptPair(prompt, negatives[request.negative], request.cfg, carriers)
         prepared.append(
             PreparedRequest(
                 index,

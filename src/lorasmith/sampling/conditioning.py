@@ -13,6 +13,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -68,6 +69,10 @@ class _Word:
     embedding: Embedding | None = None
 
 
+Carriers = tuple[Path, ...]
+"""LoRA files that may carry embeddings."""
+
+
 class PromptEncoder:
     """Texts of a model's prompts to conditioning; each distinct chunk is encoded once.
 
@@ -86,38 +91,45 @@ class PromptEncoder:
         self.model = model
         self._embeddings = embeddings or EmbeddingLibrary()
         self._comma_reach = comma_reach
-        self._chunks: dict[Sections, tuple[Chunk, ...]] = {}
+        self._carrying: dict[Carriers, EmbeddingLibrary] = {(): self._embeddings}
+        self._chunks: dict[tuple[Sections, Carriers], tuple[Chunk, ...]] = {}
         self._states: OrderedDict[Hashable, tuple[Tensor, Tensor | None]] = OrderedDict()
 
-    def chunks(self, sections: Sections) -> tuple[Chunk, ...]:
+    def chunks(self, sections: Sections, carriers: Carriers = ()) -> tuple[Chunk, ...]:
         """The chunks of a text, at least one. Each BREAK begins another.
+
+        Args:
+            carriers: LoRA files whose embeddings are known besides.
 
         Raises:
             PromptError: an embedding that it names is damaged.
         """
-        if sections not in self._chunks:
+        if (sections, carriers) not in self._chunks:
+            if carriers not in self._carrying:
+                self._carrying[carriers] = self._embeddings.carrying(carriers)
+            embeddings = self._carrying[carriers]
             # A BREAK with nothing behind it begins no chunk.
             chunk_sections = (sections[:-1] if not sections[-1] else sections) or ((),)
-            self._chunks[sections] = tuple(
+            self._chunks[sections, carriers] = tuple(
                 _chunk(words)
                 for section in chunk_sections
                 for words in _cut(
                     [
                         word
                         for fragment in section
-                        for word in self._words(fragment.text, fragment.weight)
+                        for word in self._words(fragment.text, fragment.weight, embeddings)
                     ],
                     self._comma_reach,
                 )
             )
-        return self._chunks[sections]
+        return self._chunks[sections, carriers]
 
-    def _words(self, text: str, weight: float) -> Iterator[_Word]:
+    def _words(self, text: str, weight: float, embeddings: EmbeddingLibrary) -> Iterator[_Word]:
         ids = token_ids(text)
         at = 0
         while at < len(ids):
             own = self.model.placeholders.at(ids, at)
-            embedding = None if own else self._embeddings.at(ids, at, self.model)
+            embedding = None if own else embeddings.at(ids, at, self.model)
             if own is not None:
                 length, own_ids = own
                 yield _Word(own_ids, weight)
@@ -127,7 +139,7 @@ class PromptEncoder:
                 at += 1
             else:
                 yield _Word((0,) * embedding.count, weight, embedding)
-                at += self._embeddings.length(embedding)
+                at += embeddings.length(embedding)
 
     def encode(
         self, prompts: Sequence[Sequence[Chunk]], text_encoder: Hashable = None

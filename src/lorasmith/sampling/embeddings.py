@@ -6,12 +6,14 @@ Shapes: n vectors of an embedding, D width of a text encoder.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
 from torch import Tensor
 
+from lorasmith.core.errors import PromptError
 from lorasmith.core.events import Notice, Observer, ignore
 from lorasmith.core.files import files_below
 from lorasmith.formats.embedding_keys import ENCODERS
@@ -19,6 +21,7 @@ from lorasmith.models.diffusion_model import DiffusionModel
 from lorasmith.models.embedding_file import bundled_names, load_embedding
 from lorasmith.models.placeholders import TokenNames
 from lorasmith.models.tokenizer import token_ids
+from lorasmith.models.word_vectors import OwnWords
 
 EXTENSIONS = (".safetensors", ".pt", ".bin")
 
@@ -78,8 +81,21 @@ class EmbeddingLibrary:
         for path in sorted(files, key=lambda path: len(path.stem)):
             for name in files[path]:
                 names.setdefault(name, _Source(path, name))
+        self._know(names)
+
+    def _know(self, names: Mapping[str, _Source]) -> None:
+        self._by_name = dict(names)
         self.names = tuple(names)
         self._sources = TokenNames(names)
+
+    def carrying(self, files: Sequence[Path]) -> EmbeddingLibrary:
+        """The library with the embeddings that LoRA files carry, before its own of those names."""
+        carried = {name: _Source(path, name) for path in files for name in bundled_names(path)}
+        if not carried:
+            return self
+        library = copy(self)
+        library._know(self._by_name | carried)
+        return library
 
     def at(self, ids: Sequence[int], place: int, model: DiffusionModel) -> Embedding | None:
         """The embedding whose name's tokens stand at ``place``, if it fits the model.
@@ -114,6 +130,23 @@ class EmbeddingLibrary:
                 what = f"{source.path.name} belongs to another family of models: its name is read "
                 self._observer(Notice("warning", f"{what}as words"))
         return self._fitted[key]
+
+
+def carried_words(path: Path, model: DiffusionModel) -> OwnWords | None:
+    """The embeddings that a LoRA file carries, to be attached to the model; ``None`` for none.
+
+    Raises:
+        PromptError: one is damaged, or belongs to another family of models.
+    """
+    library = EmbeddingLibrary().carrying([path])
+    vectors = {}
+    for name in library.names:
+        embedding = library.at(token_ids(name), 0, model)
+        if embedding is None:
+            raise PromptError.of(f"{path}: {name}", "belongs to another family of models")
+        to_model = {part: one.to(model.device) for part, one in embedding.vectors.items()}
+        vectors[name] = to_model
+    return OwnWords(vectors) if vectors else None
 
 
 def _fitted(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -31,11 +32,13 @@ class PromptPair:
     Args:
         prompt, negative: the negative is used where :attr:`needs_negative` says so.
         cfg: classifier-free guidance; 1 is none.
+        carriers: the LoRA files of the prompt, whose embeddings are known by their names in both.
     """
 
     prompt: Prompt
     negative: Prompt
     cfg: float
+    carriers: tuple[Path, ...] = ()
 
     @property
     def needs_negative(self) -> bool:
@@ -58,7 +61,7 @@ class PromptPair:
             for part in self.parts
             for step in range(steps if part.changes else 1)
         }
-        chunks = chunk_count([encoder.chunks(text) for text in texts])
+        chunks = chunk_count([encoder.chunks(text, self.carriers) for text in texts])
         return self.needs_negative, len(self.prompt.parts), chunks
 
 
@@ -93,6 +96,8 @@ class GuidanceSchedule:
     ) -> None:
         self._encoder, self._model = encoder, encoder.model
         self._size, self._steps, self._before, self._loras = size, steps, before, loras
+        self._carriers = images[0].carriers
+        assert all(image.carriers == self._carriers for image in images), "other LoRAs"
         self._guided = images[0].needs_negative
         assert all(image.needs_negative == self._guided for image in images)
         # The negative prompts, then all parts of all prompts, image after image.
@@ -140,7 +145,7 @@ class GuidanceSchedule:
         if self._now and not any(part.changes for part in self._parts):
             return self._now
         return tuple(
-            self._encoder.chunks(part.sections(step, self._steps, self._before))
+            self._encoder.chunks(part.sections(step, self._steps, self._before), self._carriers)
             for part in self._parts
         )
 

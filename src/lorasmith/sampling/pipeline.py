@@ -145,7 +145,7 @@ class Pipeline:
             self.model,
             requests,
             loras=sources.library,
-            embeddings=sources.embeddings,
+            embeddings=sources.embeddings.carrying([path for _, path in self._attached]),
             wildcards=sources.wildcards,
             batch=batch,
             describe=self._provenance.describer(sources.library, tags),

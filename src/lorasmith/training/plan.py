@@ -368,14 +368,14 @@ def _rates(plan: Plan) -> Table:
     table = Table(box=None, pad_edge=False)
     for heading in ("part", f"lr for {optimizer}", kind.size_name, "layers", "trained weights"):
         table.add_column(heading, justify="left" if heading == "part" else "right")
-    size = kind.size(settings)
     everywhere = {rate.blocks for rate in plan.rates if rate.part == "unet"}
     for rate in plan.rates:
         # Which blocks a group lies in is worth saying where there are several.
         blocks = rate.blocks if settings.adapter.blocks or len(everywhere) > 1 else ""
         name = f"{rate.name}: {blocks}" if blocks else rate.name
         lr = "to be found" if settings.optimizer.seeks_lr else f"{rate.lr:g}"
-        table.add_row(name, lr, size, f"{rate.layers:,}", f"{rate.weights:,}")
+        size, layers = kind.size(settings, rate.part), f"{rate.layers:,}" if rate.layers else ""
+        table.add_row(name, lr, size, layers, f"{rate.weights:,}")
     return table
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from lorasmith.config.checks.base import Check
+from lorasmith.config.kinds import kind_facts
 from lorasmith.config.optimizers import optimizer_facts
 from lorasmith.config.schema import TrainSettings
 from lorasmith.core.errors import Problem
@@ -60,7 +61,7 @@ def _room_in_prompts(s: TrainSettings) -> Iterator[Problem]:
 
 
 def _snapshots_are_not_judged(s: TrainSettings) -> Iterator[Problem]:
-    if s.train.stop == "best":
+    if s.train.stop == "best" and not kind_facts(s).judged:
         what = "is best, which judges LoRA files, not embeddings"
         yield Problem("train.stop", what, "set it to end, and look at the samples")
 

@@ -42,6 +42,13 @@ class EmbeddingSettings(Section):
         why="longer ones drown the rest of a prompt; pivotal trainers keep it too",
     )
 
+    separate: bool = setting(
+        False,
+        "write each word of a file that holds more into a file of its own, too: "
+        "embeddings/NAME.safetensors, beside the result",
+        why="LoRA files carry their words; ComfyUI and diffusers do not read them there",
+    )
+
     def init_of(self, name: str) -> str:
         """What ``name``, one of :attr:`names`, starts from."""
         if len(self.init) > 1:

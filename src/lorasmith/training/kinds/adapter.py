@@ -85,7 +85,7 @@ class AdapterKind(FlatKind):
         zero = tuple(rate == 0 for rate in optimizer.lrs.values())
         return repr(adapter), settings.train.seed, optimizer.loraplus_ratio, zero
 
-    def size(self, settings: TrainSettings) -> str:
+    def size(self, settings: TrainSettings, part: str) -> str:
         adapter = settings.adapter
         if adapter.block_ranks or adapter.block_alphas:
             return "by block"

@@ -21,13 +21,14 @@ from torch import Tensor, nn
 from lorasmith.config.schema import TrainSettings, replace_settings
 from lorasmith.config.sections.embedding import RANDOM
 from lorasmith.core.errors import Problem, SettingsError
-from lorasmith.core.events import Observer, ignore
+from lorasmith.core.events import Controls, Notice, Observer, ignore
+from lorasmith.core.files import read_safetensors_header
 from lorasmith.core.text import quantity
 from lorasmith.data.captions import readings, split_tags
 from lorasmith.data.dataset import Dataset
 from lorasmith.data.triggers import Trigger
 from lorasmith.formats.embedding_keys import bundled, part_keys
-from lorasmith.models.embedding_file import save_embedding
+from lorasmith.models.embedding_file import load_bundled, save_embedding
 from lorasmith.models.open import OpenedCheckpoint
 from lorasmith.models.placeholders import Placeholders
 from lorasmith.models.tokenizer import token_ids, tokenized_words
@@ -65,6 +66,8 @@ class TrainedEmbeddings:
         model: that they belong to; ``None`` for a plan.
         norms: by text encoder, the L2 norm that every vector is brought to after each update;
             ``None`` leaves them as they come.
+        bundled: its tensors have the names that LoRA files have for them, as those of several
+            words do in any case.
     """
 
     masks_ahead = False
@@ -74,8 +77,11 @@ class TrainedEmbeddings:
         vectors: Mapping[str, Mapping[str, Tensor]],
         model: DiffusionModel | None,
         norms: Mapping[str, float] | None = None,
+        *,
+        bundled: bool = False,
     ) -> None:
         self.own_words = OwnWords(vectors)
+        self._bundled = bundled or len(vectors) > 1
         self.norms = norms
         self._model = model
         self._keys = part_keys(list(next(iter(vectors.values()))))
@@ -89,17 +95,20 @@ class TrainedEmbeddings:
         assert self._model is not None, "a plan's"
         self.own_words.attach_to(self._model)
 
+    def detach(self) -> None:
+        self.own_words.detach()
+
     @contextlib.contextmanager
     def attached(self) -> Iterator[Self]:
         self.attach()
         try:
             yield self
         finally:
-            self.own_words.detach()
+            self.detach()
 
     @contextlib.contextmanager
     def detached(self) -> Iterator[Self]:
-        self.own_words.detach()
+        self.detach()
         try:
             yield self
         finally:
@@ -162,7 +171,7 @@ class TrainedEmbeddings:
 
     def _key(self, name: str, part: str) -> str:
         key = self._keys[part]
-        return bundled(name, key) if len(self.own_words.words) > 1 else key
+        return bundled(name, key) if self._bundled else key
 
     @torch.no_grad()
     def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
@@ -178,15 +187,22 @@ class TrainedEmbeddings:
         vectors: dict[str, dict[str, Tensor]] = {name: {} for name in self.own_words.words}
         for name, part, word in self._each():
             vectors[name][part] = tensors[self._key(name, part)].float().to(word.vectors.device)
-        return type(self)(vectors, self._model)
+        return type(self)(vectors, self._model, bundled=self._bundled)
 
 
 class EmbeddingKind(FlatKind):
-    """Words of one's own; see :class:`lorasmith.training.kinds.kind.Kind`."""
+    """Words of one's own; see :class:`lorasmith.training.kinds.kind.Kind`.
+
+    Args:
+        bundled: as of :class:`TrainedEmbeddings`.
+    """
 
     size_name = "vectors"
     modelspec = "/textual-inversion"
     has_strength = False
+
+    def __init__(self, *, bundled: bool = False) -> None:
+        self._bundled = bundled
 
     def check_model(self, settings: TrainSettings, checkpoint: OpenedCheckpoint) -> None:
         """Every model has text encoders."""
@@ -228,6 +244,20 @@ class EmbeddingKind(FlatKind):
                 yield Problem("embedding.names", what, hint)
 
     def oddities(self, settings: TrainSettings, dataset: Dataset) -> Iterator[Problem]:
+        yield from self.odd_words(settings)
+        if any(item.reg and item.repeats for item in dataset.items):
+            what = "nothing is learned from regularisation pictures: what their captions mean does "
+            what += "not change, and they take steps"
+            yield Problem("embedding", what, "train without them")
+        captions = list(_taught(dataset))
+        without = sum(not any(_named(text, self.placeholders(settings))) for text in captions)
+        if without:
+            what = f"{quantity(without, 'caption')} of {len(captions)} have none of the words: "
+            what += "nothing is learned from their pictures"
+            yield Problem("embedding.names", what, "set captions.trigger_in_front to true")
+
+    def odd_words(self, settings: TrainSettings) -> Iterator[Problem]:
+        """What is odd about names and starts, whatever the images."""
         section = settings.embedding
         for name in section.names:
             if len(words := tokenized_words(name)) == 1 and len(words[0].ids) == 1:
@@ -242,16 +272,6 @@ class EmbeddingKind(FlatKind):
                 what = f"{text!r} has {count} tokens, and there are {section.vectors} vectors: the "
                 what += "last ones are left out"
                 yield Problem("embedding.init", what, f"set embedding.vectors = {count}")
-        if any(item.reg and item.repeats for item in dataset.items):
-            what = "nothing is learned from regularisation pictures: what their captions mean does "
-            what += "not change, and they take steps"
-            yield Problem("embedding", what, "train without them")
-        captions = list(_taught(dataset))
-        without = sum(not any(_named(text, self.placeholders(settings))) for text in captions)
-        if without:
-            what = f"{quantity(without, 'caption')} of {len(captions)} have none of the words: "
-            what += "nothing is learned from their pictures"
-            yield Problem("embedding.names", what, "set captions.trigger_in_front to true")
 
     def placeholders(self, settings: TrainSettings) -> Placeholders:
         return Placeholders(dict.fromkeys(settings.embedding.names, settings.embedding.vectors))
@@ -275,8 +295,9 @@ class EmbeddingKind(FlatKind):
                     first = with_norm(first, norms[part])
                 vectors[name][part] = first
         if section.norm == "free" or model.device.type == "meta":
-            return TrainedEmbeddings(vectors, model)
-        return TrainedEmbeddings(vectors, model, {part: float(n) for part, n in norms.items()})
+            return TrainedEmbeddings(vectors, model, bundled=self._bundled)
+        kept = {part: float(norm) for part, norm in norms.items()}
+        return TrainedEmbeddings(vectors, model, kept, bundled=self._bundled)
 
     def planned(self, settings: TrainSettings, checkpoint: OpenedCheckpoint) -> TrainedEmbeddings:
         architecture, section = checkpoint.architecture, settings.embedding
@@ -291,13 +312,14 @@ class EmbeddingKind(FlatKind):
                 for name in section.names
             },
             None,
+            bundled=self._bundled,
         )
 
     def plan_key(self, settings: TrainSettings) -> Hashable | None:
         return tuple(settings.embedding.names), settings.embedding.vectors
 
-    def size(self, settings: TrainSettings) -> str:
-        return str(settings.embedding.vectors)
+    def size(self, settings: TrainSettings, part: str) -> str:
+        return quantity(settings.embedding.vectors, "vector")
 
     def memory_changes(self) -> tuple[MemoryChange, ...]:
         return ()
@@ -310,6 +332,21 @@ class EmbeddingKind(FlatKind):
 
     def prompt(self, prompt: str, name: str) -> str:
         return prompt
+
+    def finish(
+        self, settings: TrainSettings, result: Path, observe: Observer, controls: Controls
+    ) -> None:
+        """Each word's vectors in a file of its own, for ``embedding.separate``."""
+        if not settings.embedding.separate:
+            return
+        metadata = read_safetensors_header(result).metadata
+        spec = {key: text for key, text in metadata.items() if key.startswith("modelspec.")}
+        base = spec.get("modelspec.architecture", "").partition("/")[0]
+        spec |= {"modelspec.architecture": f"{base}{EmbeddingKind.modelspec}"}
+        for name, tensors in load_bundled(result).items():
+            path = result.parent / "embeddings" / f"{name}.safetensors"
+            save_embedding(path, tensors, {**spec, "modelspec.title": name})
+            observe(Notice("info", f"{path}: the vectors of {name} alone"))
 
     def next_steps(self, run: str, result: str, *, drawn: bool) -> dict[str, str]:
         return {f'lorasmith generate "PROMPT" --embedding-dir {run}': "draw with its word"}

@@ -92,7 +92,7 @@ class FullKind(PlainKind):
         zero = tuple(rate == 0 for rate in settings.optimizer.lrs.values())
         return repr(settings.full), zero
 
-    def size(self, settings: TrainSettings) -> str:
+    def size(self, settings: TrainSettings, part: str) -> str:
         return settings.full.weights
 
     def memory_changes(self) -> tuple[MemoryChange, ...]:

@@ -132,8 +132,8 @@ class Kind(Protocol):
     def plan_key(self, settings: TrainSettings) -> Hashable | None:
         """What :meth:`planned` depends on besides the model; ``None`` where files are among it."""
 
-    def size(self, settings: TrainSettings) -> str:
-        """How large it is, as a plan has it: "alpha / rank"."""
+    def size(self, settings: TrainSettings, part: str) -> str:
+        """How large that part of it is, as a plan has it: "16 / 16"."""
 
     def memory_changes(self) -> tuple[MemoryChange, ...]:
         """What can be trained less of, where memory does not suffice on a GPU."""

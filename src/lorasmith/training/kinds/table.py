@@ -23,10 +23,12 @@ from lorasmith.training.kinds.adapter import AdapterKind
 from lorasmith.training.kinds.embedding import EmbeddingKind
 from lorasmith.training.kinds.full import FullKind
 from lorasmith.training.kinds.kind import Kind
+from lorasmith.training.kinds.pivotal import PivotalKind
 
 KINDS: Mapping[str, Kind] = {
     "lora": AdapterKind(),
     "embedding": EmbeddingKind(),
+    "lora+embedding": PivotalKind(),
     "full": FullKind(),
 }
 
