@@ -20,6 +20,10 @@ from lorasmith.training.optim import one_optimizer
 
 CPU = torch.device("cpu")
 
+FLOATS_TO_STEP = 4
+"""Of float32, what there is for each number of a bfloat16 tensor while it is stepped: the number,
+its gradient, and two that the optimizer's arithmetic or the rounding make."""
+
 
 class WeightGroup:
     """Weights of a model with one learning rate.
@@ -52,6 +56,8 @@ class WeightGroup:
         self.members = self.weights if masters is None else list(masters)
         self.has_masters, self.fused = masters is not None, fused
         self._stepped: list[Tensor] = []
+        for weight in self.weights:
+            weight.requires_grad_(True)  # Else it takes no hooks.
         if self.has_masters:
             for weight, master in zip(self.weights, self.members, strict=True):
                 weight.register_post_accumulate_grad_hook(_into(master))
@@ -86,8 +92,8 @@ class WeightGroup:
 
     @property
     def stepping_bytes(self) -> int:
-        """The number and its gradient."""
-        return 8 * max(member.numel() for member in self.members) if self.rounds else 0
+        largest = max(member.numel() for member in self.members)
+        return 4 * FLOATS_TO_STEP * largest if self.rounds else 0
 
     def for_optimizer(self, *, elementwise: bool) -> list[nn.Parameter]:
         return self.members
@@ -157,8 +163,9 @@ def _letting_go(member: nn.Parameter) -> Callable[[Tensor], None]:
 
     def let_go(_: Tensor) -> None:
         assert member.grad is not None
-        stepped = [member.float(), member.grad.float()]
-        del stepped
+        if member.dtype != torch.float32:
+            stepped = [member.float() for _ in range(FLOATS_TO_STEP)]
+            del stepped
         member.grad = None
 
     return let_go
