@@ -26,6 +26,7 @@ class KindFacts:
         title: what a run of this kind makes, in a sentence: "a LoRA".
         sections: those of the settings that have an effect for some kinds alone, this among them.
         trains: for each part that can have a learning rate in such a run, whether it is trained.
+        one_pass: whether a step has one backward pass alone, in one process.
         defaults: settings that nobody chose, where such runs want others than LoRAs; what a base
             says of settings is meant for LoRAs, too, and counts for less.
         keeps_base: captions without its words mean what they did, whatever it learns.
@@ -38,6 +39,7 @@ class KindFacts:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     keeps_base: bool = False
     judged: bool = False
+    one_pass: Callable[[TrainSettings], bool] = lambda settings: False
 
 
 def _adapter_parts(settings: TrainSettings) -> dict[str, bool]:
@@ -55,17 +57,23 @@ KINDS: Mapping[str, KindFacts] = {
         "an embedding",
         ("embedding",),
         lambda settings: {"embedding": True},
-        {"optimizer.lr": EMBEDDING_LR},
+        defaults={"optimizer.lr": EMBEDDING_LR},
         keeps_base=True,
     ),
     "lora+embedding": KindFacts(
         "a LoRA with an embedding",
         ("adapter", "embedding"),
         lambda settings: {**_adapter_parts(settings), "embedding": True},
-        {"optimizer.embedding_lr": PIVOTAL_LR},
+        defaults={"optimizer.embedding_lr": PIVOTAL_LR},
         judged=True,
     ),
-    "full": KindFacts("a checkpoint", ("full",), _full_parts, {"optimizer.lr": 5e-6}),
+    "full": KindFacts(
+        "a checkpoint",
+        ("full",),
+        _full_parts,
+        one_pass=lambda settings: settings.full.fused_backward,
+        defaults={"optimizer.lr": 5e-6},  # diffusers' DreamBooth example.
+    ),
 }
 
 

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from lorasmith.config.schema import TrainSettings
 from lorasmith.config.sections.loss import PreservationSettings
-from lorasmith.core.errors import Problem
+from lorasmith.core.errors import Problem, UserError
 from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.core.files import free_bytes
 from lorasmith.core.text import bytes_text, quantity
@@ -26,8 +26,8 @@ from lorasmith.tensors.device import (
     choose_device,
     device_name,
 )
-from lorasmith.tensors.files import PRECISIONS
 from lorasmith.training.early_stopping import SHARE, judged_steps, oddities
+from lorasmith.training.kinds.kind import Disk
 from lorasmith.training.kinds.table import kind_of
 from lorasmith.training.kinds.trained import Trained
 from lorasmith.training.lr_schedules import learning_rate
@@ -126,18 +126,17 @@ def make_plan(
     precision = precision_of(run_plan, device)
     folder, files = planned_files(run_plan)
     checkpoint = open_base(settings)
-    rates = group_rates(run_plan, trained_of(settings, checkpoint))
+    trained = trained_of(settings, checkpoint)
+    rates = group_rates(run_plan, trained)
     values = sum(rate.weights for rate in rates)
-    disk = planned_disk(run_plan, values, len(files))
+    disk = planned_disk(run_plan, kind_of(settings).disk(settings, trained, checkpoint), len(files))
     free = free_bytes(folder.path)
     memory = memory_of(run_plan, device)
     if not memory.step.total:  # It plainly fits.
         memory = replace(memory, estimates=(rough_step(run_plan, checkpoint, values),))
     name_problems = taken_name(folder, run_plan.name)
     warnings = [*run_plan.warnings, *oddities(run_plan), *memory.problems, *name_problems]
-    if sum(disk.values()) > free:
-        what = f"needs about {bytes_text(sum(disk.values()))}, and {bytes_text(free)} are free"
-        warnings.append(Problem(str(folder.path), what, "free some space, or keep fewer snapshots"))
+    warnings += _disk_problems(disk, folder, free)
     return Plan(
         run_plan,
         folder,
@@ -234,8 +233,32 @@ def group_rates(run_plan: RunPlan, trained: Trained) -> tuple[GroupRate, ...]:
     return tuple(rates)
 
 
-def planned_disk(run_plan: RunPlan, values: int, files: int) -> dict[str, int]:
-    """Bytes by what they are for: ``files`` LoRA files of ``values`` numbers, and the rest."""
+def check_disk(run_plan: RunPlan) -> None:
+    """
+    Raises:
+        UserError: files as large as checkpoints will not fit onto the disk.
+    """
+    settings = run_plan.settings
+    if not kind_of(settings).large_files:
+        return
+    checkpoint = open_base(settings)
+    disk = kind_of(settings).disk(settings, trained_of(settings, checkpoint), checkpoint)
+    folder, files = planned_files(run_plan)
+    planned = planned_disk(run_plan, disk, len(files))
+    if problems := list(_disk_problems(planned, folder, free_bytes(folder.path))):
+        raise UserError(problems)
+
+
+def _disk_problems(disk: Mapping[str, int], folder: RunFolder, free: int) -> Iterator[Problem]:
+    needed = sum(disk.values())
+    if needed > free:
+        what = f"needs about {bytes_text(needed)}, and {bytes_text(free)} are free"
+        hint = "free some space, or keep fewer snapshots (save.every_epochs, save.keep_last)"
+        yield Problem(str(folder.path), what, hint)
+
+
+def planned_disk(run_plan: RunPlan, disk: Disk, files: int) -> dict[str, int]:
+    """Bytes by what they are for: ``files`` of what is trained, and the rest."""
     settings = run_plan.settings
     cells = sum(
         math.prod(item.placement.bucket) * len(set(run_plan.dataset.views_of(item).all()))
@@ -244,10 +267,9 @@ def planned_disk(run_plan: RunPlan, values: int, files: int) -> dict[str, int]:
     )
     architecture = run_plan.architecture
     latents = cells // architecture.latent_factor**2 * architecture.latent_channels * 2 * 4
-    width = BYTES[PRECISIONS[settings.save.precision]]
     return {
-        "LoRA files": files * values * width,
-        "training states": KEPT_STATES * values * int(4 * (1 + values_beside(settings))),
+        disk.what: files * disk.file,
+        "training states": KEPT_STATES * disk.state,
         "latent cache": latents if settings.performance.cache_latents else 0,
     }
 
@@ -441,7 +463,7 @@ def _memory(memory: MemoryPlan) -> Iterator[tuple[str, str]]:
     """What takes memory, and what is free."""
     for one in memory.estimates:
         parts = {
-            "model": one.weights, "adapter": one.adapter, "optimizer": one.optimizer,
+            "model": one.weights, "trained": one.adapter, "optimizer": one.optimizer,
             "activations": one.activations,
         }  # fmt: skip
         amounts = ", ".join(

@@ -164,6 +164,8 @@ def preservation_of(settings: TrainSettings, dataset: Dataset) -> tuple[Preserva
         return None, "captions without the trained words mean what they did in any case"
     if section.enabled == "auto" and any(item.reg and item.repeats for item in dataset.items):
         return None, "there are regularisation pictures"
+    if section.enabled == "auto" and kind_facts(settings).one_pass(settings):
+        return None, "steps have one backward pass alone"
     triggers = triggers_of(dataset)
     in_captions = any(words_in(text, triggers) for text in _taught(dataset))
     if section.enabled == "auto" and not in_captions:

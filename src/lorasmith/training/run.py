@@ -40,6 +40,7 @@ from lorasmith.training.monitoring.observers import (
     TensorBoard,
     WeightsAndBiases,
 )
+from lorasmith.training.plan import check_disk
 from lorasmith.training.runs.control import forget_requests
 from lorasmith.training.runs.folder import (
     RunFolder,
@@ -106,6 +107,7 @@ def train(
         controls=controls,
     )
     settings = run_plan.settings
+    check_disk(run_plan)
     processes = Processes(choose_device(settings.performance.device))
     memory = memory_of(run_plan, processes.device)
     folder = new_run_folder(settings.save.output, run_plan.name, settings.save.layout)

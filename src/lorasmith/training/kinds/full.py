@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ import torch
 from torch import nn
 
 from lorasmith.adapters.targets import Target
+from lorasmith.config.optimizers import optimizer_facts
 from lorasmith.config.schema import TrainSettings
 from lorasmith.core.disk import remove_file
 from lorasmith.core.errors import SettingsError, UserError
@@ -17,10 +19,11 @@ from lorasmith.core.events import Controls, Notice, Observer, ignore
 from lorasmith.lora_tools.extract import Parts, extract
 from lorasmith.models.open import OpenedCheckpoint
 from lorasmith.models.skeleton import skeleton_roots, stored_shapes
+from lorasmith.tensors.files import PRECISIONS
 from lorasmith.tensors.rounding import StochasticRounding
 from lorasmith.training.kinds.full_checkpoint import FullCheckpoint
 from lorasmith.training.kinds.full_weights import FullWeights, Weight, choose_weights
-from lorasmith.training.kinds.kind import MemoryChange, NetworkFacts, PlainKind
+from lorasmith.training.kinds.kind import Disk, MemoryChange, NetworkFacts, PlainKind
 from lorasmith.training.kinds.trained import Trained
 from lorasmith.training.kinds.weight_groups import ParameterwiseOptimizer, WeightGroup
 from lorasmith.training.optim import Group, build_optimizer, shared_rates
@@ -36,6 +39,7 @@ class FullKind(PlainKind):
     size_name = "held in"
     modelspec = ""
     has_strength = False
+    large_files = True
 
     def check_model(self, settings: TrainSettings, checkpoint: OpenedCheckpoint) -> None:
         FullCheckpoint(checkpoint, [w.place for w in self.planned(settings, checkpoint).weights])
@@ -94,6 +98,17 @@ class FullKind(PlainKind):
 
     def size(self, settings: TrainSettings, part: str) -> str:
         return settings.full.weights
+
+    def disk(self, settings: TrainSettings, planned: Trained, checkpoint: OpenedCheckpoint) -> Disk:
+        assert isinstance(planned, FullWeights)
+        file = FullCheckpoint(checkpoint, [weight.place for weight in planned.weights]).size
+        shapes = [tuple(weight.parameter.shape) for weight in planned.weights]
+        numbers = sum(map(math.prod, shapes))
+        facts = optimizer_facts(settings.optimizer.name)
+        averages = numbers if settings.train.ema else 0
+        beside = sum(facts.values_for(shape) for shape in shapes) + averages
+        held = PRECISIONS[settings.full.weights].itemsize
+        return Disk("checkpoints", file, held * numbers + int(4 * beside))
 
     def memory_changes(self) -> tuple[MemoryChange, ...]:
         def can_be_bf16(s: TrainSettings) -> bool:

@@ -19,7 +19,9 @@ from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.data.dataset import Dataset
 from lorasmith.data.triggers import Trigger
 from lorasmith.models.placeholders import NO_PLACEHOLDERS, Placeholders
+from lorasmith.tensors.files import PRECISIONS
 from lorasmith.training.kinds.trained import Trained
+from lorasmith.training.memory.estimates import values_beside
 from lorasmith.training.optim import FlatGroup, Group, build_optimizer, flat_groups
 
 if TYPE_CHECKING:
@@ -50,6 +52,19 @@ class MemoryChange:
     path: str
     value: Any
     applies: Callable[[TrainSettings], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """
+    Args:
+        what: the files are, in the plural: "LoRA files".
+        file, state: bytes of one, and of a training state.
+    """
+
+    what: str
+    file: int
+    state: int
 
 
 class Kind(Protocol):
@@ -135,6 +150,9 @@ class Kind(Protocol):
     def size(self, settings: TrainSettings, part: str) -> str:
         """How large that part of it is, as a plan has it: "16 / 16"."""
 
+    def disk(self, settings: TrainSettings, planned: Trained, checkpoint: OpenedCheckpoint) -> Disk:
+        """What a run writes; of :meth:`planned`."""
+
     def memory_changes(self) -> tuple[MemoryChange, ...]:
         """What can be trained less of, where memory does not suffice on a GPU."""
 
@@ -143,6 +161,9 @@ class Kind(Protocol):
 
     def describe(self, settings: TrainSettings, trained: Trained) -> str:
         """What it is, for people: "lora, rank 16, alpha 16"."""
+
+    large_files: bool
+    """Whether its files are so large that a run does not begin where there is no room for them."""
 
     has_strength: bool
     """Whether who draws with it says how much of it to apply."""
@@ -201,6 +222,8 @@ class PlainKind:
 class FlatKind(PlainKind):
     """A :class:`Kind` of parameters beside the base's weights, few enough for one flat tensor."""
 
+    large_files = False
+
     def groups(
         self, settings: TrainSettings, trained: Trained, compute: torch.dtype
     ) -> list[FlatGroup]:
@@ -218,3 +241,8 @@ class FlatKind(PlainKind):
 
     def packs(self, settings: TrainSettings) -> bool:
         return True
+
+    def disk(self, settings: TrainSettings, planned: Trained, checkpoint: OpenedCheckpoint) -> Disk:
+        values = sum(group.size for group in planned.parameter_groups())
+        file = values * PRECISIONS[settings.save.precision].itemsize
+        return Disk("LoRA files", file, values * int(4 * (1 + values_beside(settings))))

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from lorasmith.config.kinds import kind_facts
 from lorasmith.config.optimizers import optimizer_facts
 from lorasmith.config.schema import TrainSettings, replace_settings
 from lorasmith.core.errors import DOCTOR, Problem, SettingsError
@@ -185,6 +186,16 @@ def _doubtful_half(s: TrainSettings, machine: Machine) -> str:
     return ""
 
 
+def _unscaled_gradients(s: TrainSettings, machine: Machine) -> str:
+    if s.train.precision != "auto" or not kind_facts(s).one_pass(s):
+        return ""
+    if machine.kind in ("cpu", "mps") or machine.bf16 or machine.fp16_breaks:
+        return ""
+    if not machine.scales_loss:
+        return ""
+    return f"is fp16 on {machine.name}, whose overflows full.fused_backward cannot take back"
+
+
 def _automatic(s: TrainSettings, machine: Machine) -> Changes:
     return {"train.precision": "auto"}
 
@@ -320,6 +331,9 @@ RULES: tuple[HardwareRule, ...] = (
     HardwareRule("train.precision", _fp16_on_cpu, _automatic),
     HardwareRule("train.precision", _no_bf16, _automatic),
     HardwareRule("train.precision", _unscaled_fp16, _automatic),
+    HardwareRule(
+        "train.precision", _unscaled_gradients, lambda s, machine: {"train.precision": "fp32"}
+    ),
     HardwareRule(
         "train.precision",
         _breaking_fp16,

@@ -13,6 +13,7 @@ from typing import Literal, Protocol, TypeVar
 
 from lorasmith.config.checks import table as checks
 from lorasmith.config.checks.loss import warnings_with as loss_warnings
+from lorasmith.config.kinds import kind_facts
 from lorasmith.config.sample_prompts import RANDOM_SEED
 from lorasmith.config.schema import TrainSettings, for_folder, replace_settings
 from lorasmith.config.sections.loss import PreservationSettings
@@ -249,6 +250,9 @@ def preflight(
     adapted = collect_problems(problems, lambda: adapt_to_hardware(settings)) if to_train else None
     settings = adapted.settings if adapted is not None else settings
     check_parts(settings, problems)
+    if processes > 1 and kind_facts(settings).one_pass(settings):
+        what = f"steps before the {processes} processes have summed their gradients"
+        problems.append(Problem("full.fused_backward", what, "leave it out, or take one process"))
     architecture = None
     collect_problems(problems, lambda: finish_interrupted(data_folders(settings), observer))
     folders = collect_problems(problems, lambda: folder_specs(settings))

@@ -86,6 +86,6 @@ def test_a_step_takes_what_is_planned(way: str, base: Path) -> None:
 def _tensors(value: object) -> list[torch.Tensor]:
     if isinstance(value, torch.Tensor):
         return [value]
-    members = value.values() if isinstance(value, dict) else value
-    inner = members if not isinstance(members, str | float | int | None) else ()
+    members = list(value.values()) if isinstance(value, dict) else value
+    inner = members if isinstance(members, list) else []
     return [tensor for member in inner for tensor in _tensors(member)]
