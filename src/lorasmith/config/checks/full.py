@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lorasmith.config.checks.base import Check, is_given
+from lorasmith.config.checks.base import Check, is_given, trained_rates
 from lorasmith.config.optimizers import optimizer_facts
 from lorasmith.config.schema import TrainSettings
 from lorasmith.core.errors import Problem
@@ -14,11 +14,11 @@ HIGH_LR = 1e-4
 
 
 def _something_is_trained(s: TrainSettings) -> Iterator[Problem]:
-    trained = {"unet": s.full.unet, "text_encoder": s.full.text_encoder}
-    if not any(trained.values()):
+    rates = trained_rates(s)
+    if not rates:
         what = "unet and text_encoder are both false: there is nothing to train"
         yield Problem("full", what, "set at least one of them to true")
-    elif not any(s.optimizer.lrs[part] for part, is_trained in trained.items() if is_trained):
+    elif not any(rates.values()):
         what = "the learning rate of everything that is trained is 0: nothing would change"
         yield Problem("optimizer.lr", what, "give a learning rate, such as 5e-6")
 
@@ -111,9 +111,7 @@ def _for_adapters(s: TrainSettings) -> Iterator[Problem]:
 
 def _high_rate(s: TrainSettings) -> Iterator[Problem]:
     facts = optimizer_facts(s.optimizer.name)
-    trained = {"unet": s.full.unet, "text_encoder": s.full.text_encoder}
-    rates = [] if s.optimizer.seeks_lr else s.optimizer.lrs.items()
-    highest = max((rate for part, rate in rates if trained[part]), default=0.0)
+    highest = 0.0 if s.optimizer.seeks_lr else max(trained_rates(s).values(), default=0.0)
     if facts.lr == 1e-4 and not facts.sets_its_own_lr(s.optimizer.args) and highest > HIGH_LR:
         what = f"{highest:g} is a LoRA's: a base's own weights take a tenth of it or less"
         yield Problem("optimizer.lr", what, "5e-6 to 1e-5 is usual")
