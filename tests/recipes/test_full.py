@@ -79,7 +79,7 @@ def test_no_room_for_checkpoints_is_said_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = small_dataset(tmp_path / "data")
-    monkeypatch.setattr("lorasmith.training.plan.free_bytes", lambda folder: 20_000_000)
+    monkeypatch.setattr("lorasmith.training.runs.disk.free_bytes", lambda folder: 20_000_000)
     arguments = command(data / "img", tmp_path / "out", "run", **FULL, train__steps="2")
     done = CliRunner().invoke(cli, arguments[3:])
     assert done.exit_code == 2, done.output

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from lorasmith.config.schema import TrainSettings
 from lorasmith.config.sections.loss import PreservationSettings
-from lorasmith.core.errors import Problem, UserError
+from lorasmith.core.errors import Problem
 from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.core.files import free_bytes
 from lorasmith.core.text import bytes_text, quantity
@@ -27,7 +27,6 @@ from lorasmith.tensors.device import (
     device_name,
 )
 from lorasmith.training.early_stopping import SHARE, judged_steps, oddities
-from lorasmith.training.kinds.kind import Disk
 from lorasmith.training.kinds.table import kind_of
 from lorasmith.training.kinds.trained import Trained
 from lorasmith.training.lr_schedules import learning_rate
@@ -43,7 +42,8 @@ from lorasmith.training.memory.estimates import (
 )
 from lorasmith.training.memory.plan import MemoryPlan, checkpoints, memory_of, precision_of
 from lorasmith.training.preservation import preservation_of
-from lorasmith.training.runs.folder import KEPT_STATES, RunFolder, new_run_folder, taken_name
+from lorasmith.training.runs.disk import disk_problems, planned_disk, planned_files
+from lorasmith.training.runs.folder import RunFolder, taken_name
 from lorasmith.training.setup.base_defaults import origin_lines
 from lorasmith.training.setup.base_model import open_base
 from lorasmith.training.setup.preflight import RunPlan, preflight, process_count, should
@@ -136,7 +136,7 @@ def make_plan(
         memory = replace(memory, estimates=(rough_step(run_plan, checkpoint, values),))
     name_problems = taken_name(folder, run_plan.name)
     warnings = [*run_plan.warnings, *oddities(run_plan), *memory.problems, *name_problems]
-    warnings += _disk_problems(disk, folder, free)
+    warnings += disk_problems(disk, folder, free)
     return Plan(
         run_plan,
         folder,
@@ -190,19 +190,6 @@ def rough_step(run_plan: RunPlan, checkpoint: OpenedCheckpoint, values: int) -> 
     )  # fmt: skip
 
 
-def planned_files(run_plan: RunPlan) -> tuple[RunFolder, list[Path]]:
-    """The run's folder and the LoRA files that will be there at the end."""
-    save = run_plan.settings.save
-    folder = new_run_folder(save.output, run_plan.name, save.layout)
-    snapshots: list[Path] = []
-    for done in range(1, run_plan.steps):
-        epoch, ends = run_plan.epoch_at(done)
-        if should(save, done, epoch, ends):
-            snapshots.append(folder.epoch_snapshot(epoch) if ends else folder.step_snapshot(done))
-    snapshots = snapshots[-save.keep_last :] if save.keep_last else snapshots
-    return folder, [*snapshots, folder.result]
-
-
 def curve_steps(steps: int) -> list[int]:
     """The steps (from 0) of the points of a :class:`GroupRate`'s curve."""
     return [i * (steps - 1) // (GRAPH_POINTS - 1) for i in range(GRAPH_POINTS)]
@@ -231,47 +218,6 @@ def group_rates(run_plan: RunPlan, trained: Trained) -> tuple[GroupRate, ...]:
             )
         )
     return tuple(rates)
-
-
-def check_disk(run_plan: RunPlan) -> None:
-    """
-    Raises:
-        UserError: files as large as checkpoints will not fit onto the disk.
-    """
-    settings = run_plan.settings
-    if not kind_of(settings).large_files:
-        return
-    checkpoint = open_base(settings)
-    disk = kind_of(settings).disk(settings, trained_of(settings, checkpoint), checkpoint)
-    folder, files = planned_files(run_plan)
-    planned = planned_disk(run_plan, disk, len(files))
-    if problems := list(_disk_problems(planned, folder, free_bytes(folder.path))):
-        raise UserError(problems)
-
-
-def _disk_problems(disk: Mapping[str, int], folder: RunFolder, free: int) -> Iterator[Problem]:
-    needed = sum(disk.values())
-    if needed > free:
-        what = f"needs about {bytes_text(needed)}, and {bytes_text(free)} are free"
-        hint = "free some space, or keep fewer snapshots (save.every_epochs, save.keep_last)"
-        yield Problem(str(folder.path), what, hint)
-
-
-def planned_disk(run_plan: RunPlan, disk: Disk, files: int) -> dict[str, int]:
-    """Bytes by what they are for: ``files`` of what is trained, and the rest."""
-    settings = run_plan.settings
-    cells = sum(
-        math.prod(item.placement.bucket) * len(set(run_plan.dataset.views_of(item).all()))
-        for item in run_plan.dataset.items
-        if item.repeats
-    )
-    architecture = run_plan.architecture
-    latents = cells // architecture.latent_factor**2 * architecture.latent_channels * 2 * 4
-    return {
-        disk.what: files * disk.file,
-        "training states": KEPT_STATES * disk.state,
-        "latent cache": latents if settings.performance.cache_latents else 0,
-    }
 
 
 def planned_seconds(

@@ -40,8 +40,8 @@ from lorasmith.training.monitoring.observers import (
     TensorBoard,
     WeightsAndBiases,
 )
-from lorasmith.training.plan import check_disk
 from lorasmith.training.runs.control import forget_requests
+from lorasmith.training.runs.disk import check_disk
 from lorasmith.training.runs.folder import (
     RunFolder,
     drop_lines_after,
