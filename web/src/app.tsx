@@ -44,6 +44,11 @@ const PAGES = (
       path: "/train",
       load: async () => (await both(import("./pages/train"), styled("run", "train"))).TrainPage,
     },
+    {
+      name: "Draw",
+      path: "/draw",
+      load: async () => (await both(import("./pages/draw"), styled("run", "draw"))).DrawPage,
+    },
     { name: "Runs", path: "/run", load: async () => (await both(import("./pages/run"), styled("run"))).RunPage },
   ] satisfies Page[]
 ).map((page: Page) => ({ ...page, show: lazily(page.load) }));

@@ -104,9 +104,17 @@ def is_state_file(path: Path) -> bool:
 
 DRAWINGS = "drawings"
 """Of a project or a workspace: a folder in it for each day, with what was drawn then."""
+DRAWN_FROM = "inputs"
+"""In it: pictures and masks that drawings began with, and pictures whose settings were taken."""
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
 
-def is_drawn_folder(path: Path) -> bool:
+def is_day_of_drawings(path: Path) -> bool:
     """Whether a folder is a day's drawings, ``drawings/2026-01-31``."""
     return path.parent.name == DRAWINGS and _DAY.fullmatch(path.name) is not None
+
+
+def is_drawn_folder(path: Path) -> bool:
+    """Whether a folder belongs to drawings: a day's, or what they began with."""
+    is_of_them = path.parent.name == DRAWINGS and path.name == DRAWN_FROM
+    return is_of_them or is_day_of_drawings(path)

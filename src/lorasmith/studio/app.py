@@ -34,7 +34,7 @@ from lorasmith.studio.paths import OutsideError, Roots
 from lorasmith.studio.security import Guard
 
 STATIC = Path(__file__).parent / "static"
-PAGES = ("/", "/dataset", "/sort", "/train", "/run")
+PAGES = ("/", "/dataset", "/sort", "/train", "/run", "/draw")
 """Addresses that the bundle itself makes pages of."""
 ROUTERS = tuple(
     each.router

@@ -593,6 +593,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/draw/command-line": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Post Command Line
+         * @description What draws this in a shell, before it is asked for; or what is wrong with it.
+         */
+        post: operations["post_command_line_api_draw_command_line_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/draw/history": {
         parameters: {
             query?: never;
@@ -708,6 +728,27 @@ export interface paths {
          * @description Begin what draws and load the model of a drawing, for a page that will ask for one.
          */
         post: operations["warm_up_api_draw_warm_up_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/draw/words": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Words
+         * @description What a tag of a prompt may become: tags of the project's dataset, if it has one, those of
+         *     the list ``words`` (in the form of the web UI's tag completion), those that the base knows.
+         */
+        get: operations["words_api_draw_words_get"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -1650,6 +1691,11 @@ export interface components {
             version: string;
             /** Warnings */
             warnings: components["schemas"]["ProblemRecord"][];
+        };
+        /** CommandLine */
+        CommandLine: {
+            /** Line */
+            line: string;
         };
         /**
          * CompletionRecord
@@ -5058,6 +5104,39 @@ export interface operations {
             };
         };
     };
+    post_command_line_api_draw_command_line_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewDrawing"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CommandLine"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
     history_api_draw_history_get: {
         parameters: {
             query?: {
@@ -5236,6 +5315,40 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Warming"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    words_api_draw_words_get: {
+        parameters: {
+            query: {
+                prefix: string;
+                project?: string;
+                words?: string;
+                most?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WordRecord"][];
                 };
             };
             /** @description what is wrong, by the library */

@@ -5,11 +5,13 @@ import { chosenFiles, type Dropped } from "../dropping";
 
 interface Props {
   onFiles: (files: Dropped[]) => void;
+  /** Which are offered; by itself pictures and what belongs to them. */
+  accept?: string;
   /** The button, given what opens the choice. */
   children: (choose: () => void) => ComponentChildren;
 }
 
-export function AddFiles({ onFiles, children }: Props) {
+export function AddFiles({ onFiles, accept = "image/*,.txt,.caption,.zip,.cbz", children }: Props) {
   const input = useRef<HTMLInputElement>(null);
   return (
     <span>
@@ -21,7 +23,7 @@ export function AddFiles({ onFiles, children }: Props) {
         class="unseen"
         tabIndex={-1}
         aria-hidden="true"
-        accept="image/*,.txt,.caption,.zip,.cbz"
+        accept={accept}
         onChange={(event) => {
           const files = chosenFiles(event.currentTarget);
           event.currentTarget.value = "";

@@ -15,12 +15,15 @@ export async function copyText(text: string): Promise<void> {
   }
 }
 
+/** Characters, from which on words are no elements of their own: thousands of them would be slow. */
+const LONG = 2000;
+
 /** What does the same in a terminal. */
 export function CommandLine({ line }: { line: string }) {
   return (
     <div class="command">
       <code>
-        {line.split(" ").map((word, index) => (
+        {(line.length > LONG ? [line] : line.split(" ")).map((word, index) => (
           <>
             {index > 0 && " "}
             <span>{word}</span>

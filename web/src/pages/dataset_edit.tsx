@@ -7,8 +7,8 @@ import { ChangesPreview, countsText } from "../components/changes_preview";
 import { CommandLine } from "../components/command_line";
 import { say } from "../components/notices";
 import { Failed } from "../components/problems";
+import { askWords, noteOf } from "../components/tag_words";
 import { quantity } from "../format";
-import { remembered } from "../session";
 import { type Step, StepFields, stepOf, textsOf } from "./dataset_edit_step";
 import type { Changes, DatasetStore } from "./dataset_store";
 
@@ -157,9 +157,6 @@ export function EditPanel({ store }: { store: DatasetStore }) {
   );
 }
 
-/** Under what name the browser remembers the user's list of tags. */
-export const WORD_LIST = "word-list";
-
 export async function completeTag(store: DatasetStore, text: string, signal: AbortSignal) {
   // The tag that is being written, behind the last comma.
   const begin = text.lastIndexOf(",") + 1;
@@ -167,19 +164,8 @@ export async function completeTag(store: DatasetStore, text: string, signal: Abo
   if (!prefix) return [];
   const start = text.length - prefix.length;
   const query = { path: store.path, prefix, most: 12 };
-  const words = remembered(WORD_LIST);
-  const found = await get("/api/dataset/words", { query: { ...query, words }, signal }).catch((error: unknown) => {
-    if (!words || signal.aborted) throw error;
-    return get("/api/dataset/words", { query, signal }); // The list is gone, or no list.
-  });
+  const found = await askWords((words) => get("/api/dataset/words", { query: { ...query, words }, signal }), signal);
   return found
     .filter((one) => one.tag !== prefix)
-    .map((one) => ({
-      text: one.tag,
-      start,
-      end: text.length,
-      note: [one.alias && `for ${one.alias}`, one.category, one.images != null ? String(one.images) : ""]
-        .filter(Boolean)
-        .join(" · "),
-    }));
+    .map((one) => ({ text: one.tag, start, end: text.length, note: noteOf(one) }));
 }

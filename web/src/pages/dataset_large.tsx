@@ -10,7 +10,7 @@ import { baseName, bytes, percent } from "../format";
 import { useKeys } from "../keys";
 import { remember, remembered } from "../session";
 import type { DatasetStore } from "./dataset_store";
-import { MaskPainter } from "./dataset_mask";
+import { LossMask } from "./dataset_mask";
 import { knownTagger, ToldTags, useTold } from "./dataset_told";
 
 type PictureRecord = Schemas["PictureRecord"];
@@ -132,7 +132,7 @@ export function LargeView({ store, name, onMove, onClose }: Props) {
       )}
       {asks && tagger && <ToldTags store={store} name={name} tagger={tagger} />}
       {tool === "mask" && picture ? (
-        <MaskPainter store={store} picture={picture} onDone={() => setTool("")} />
+        <LossMask store={store} picture={picture} onDone={() => setTool("")} />
       ) : (
         <Stage store={store} name={name} picture={picture} shows={shows} crops={tool === "crop"} onCrop={recordCrop} />
       )}

@@ -32,7 +32,7 @@ class WordRecord(BaseModel):
 
 
 def complete_word(
-    dataset: OpenDataset,
+    dataset: OpenDataset | None,
     prefix: str,
     *,
     vocabulary: Path | None = None,
@@ -42,6 +42,7 @@ def complete_word(
     """What a tag may become.
 
     Args:
+        dataset: its tags come first; ``None`` where there is none.
         vocabulary: a tagger's label file, or a folder with one; ``None`` is that of the tagger that
             looked at the dataset, if one did, else that of the demo's.
         words: a list of the user's, in the form of the web UI's tag completion.
@@ -62,12 +63,15 @@ def complete_word(
     ]
 
 
-def _lists(dataset: OpenDataset, vocabulary: Path | None, words: Path | None) -> Iterator[WordList]:
-    yield dataset.remembered("words", lambda: _words_of(dataset))
+def _lists(
+    dataset: OpenDataset | None, vocabulary: Path | None, words: Path | None
+) -> Iterator[WordList]:
+    if dataset is not None:
+        yield dataset.remembered("words", lambda: _words_of(dataset))
     if words is not None:
         yield _list_in(words, _changed(words))
-    scored = scores_of(dataset) if vocabulary is None else None
-    if scored is not None:
+    scored = scores_of(dataset) if dataset is not None and vocabulary is None else None
+    if dataset is not None and scored is not None:
         labels = scored.labels
         yield dataset.remembered("labels", lambda: words_of_labels(labels), str(labels.source))
         return

@@ -12,7 +12,7 @@ from lorasmith.core.files import file_version
 from lorasmith.data.image_texts import generation_text
 from lorasmith.data.images import DECODER_ERRORS, open_image
 from lorasmith.data.layout import natural_key
-from lorasmith.formats.run_paths import DRAWINGS, is_drawn_folder
+from lorasmith.formats.run_paths import DRAWINGS, is_day_of_drawings
 from lorasmith.prompts.infotext import Infotext, parse_infotext
 
 MOST_TEXT = 100_000
@@ -70,7 +70,7 @@ def drawn_pictures(base: Path, *, before: str = "", limit: int = 60) -> DrawnPic
 
 def _newest_first(folder: Path, day: str, name: str) -> Iterator[Path]:
     for place in sorted(_inside(folder), key=lambda path: path.name, reverse=True):
-        if not is_drawn_folder(place) or (day and place.name > day):
+        if not is_day_of_drawings(place) or (day and place.name > day):
             continue
         files = [path for path in _inside(place) if path.suffix.lower() == ".png"]
         for path in sorted(files, key=lambda path: natural_key(path.name), reverse=True):

@@ -16,14 +16,16 @@ A picture to begin with and a mask are files: put there by ``PUT /api/files``.
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
-from lorasmith.core.errors import Problem, UserError
+from lorasmith.core.errors import DatasetError, Problem, UserError
 from lorasmith.core.files import file_version
+from lorasmith.jobs.curating.words import WordRecord, complete_word
 from lorasmith.jobs.drawings.history import DrawnPictures, drawn_pictures
 from lorasmith.jobs.drawings.loras import LoraCards, lora_cards, set_preview
 from lorasmith.jobs.drawings.queue import folder_of_today
@@ -32,10 +34,12 @@ from lorasmith.jobs.drawings.records import (
     DrawingRecord,
     NewDrawing,
     PictureSettings,
+    command_line,
     drawing_options,
 )
 from lorasmith.jobs.engine.process import BusyError
 from lorasmith.jobs.generate import GenerateRequest
+from lorasmith.studio.api.dataset import at_work
 from lorasmith.studio.api.train import EngineDep
 from lorasmith.studio.context import Studio, StudioDep
 from lorasmith.studio.paths import OutsideError
@@ -57,6 +61,10 @@ class NewPreview(BaseModel):
 class PreviewFile(BaseModel):
     path: str
     version: str
+
+
+class CommandLine(BaseModel):
+    line: str
 
 
 class Warming(BaseModel):
@@ -87,6 +95,31 @@ def put_preview(studio: StudioDep, body: NewPreview) -> PreviewFile:
     set_preview(lora, picture)
     state = place.stat()
     return PreviewFile(path=str(place), version=file_version(state.st_size, state.st_mtime_ns))
+
+
+@router.post("/command-line")
+def post_command_line(studio: StudioDep, body: NewDrawing) -> CommandLine:
+    """What draws this in a shell, before it is asked for; or what is wrong with it."""
+    return CommandLine(line=command_line(_request(studio, body)))
+
+
+@router.get("/words")
+def words(
+    studio: StudioDep,
+    prefix: str,
+    project: str = "",
+    words: str = "",
+    most: Annotated[int, Query(ge=1, le=100)] = 20,
+) -> list[WordRecord]:
+    """What a tag of a prompt may become: tags of the project's dataset, if it has one, those of
+    the list ``words`` (in the form of the web UI's tag completion), those that the base knows."""
+    found = studio.roots.resolve(words) if words else None
+    with contextlib.ExitStack() as stack:
+        dataset = None
+        if project:
+            with contextlib.suppress(DatasetError):
+                dataset = stack.enter_context(at_work(studio, project))
+        return complete_word(dataset, prefix, words=found, most=most)
 
 
 @router.post("/warm-up")

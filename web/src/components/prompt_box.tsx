@@ -1,0 +1,233 @@
+// A prompt while it is written: its signs in colours, and what a tag may become.
+import { useEffect, useId, useLayoutEffect, useRef, useState } from "preact/hooks";
+import type { Option } from "./combobox";
+import { type Change, escaped, type Kind, signsOf, weighed } from "./prompt_text";
+
+interface Props {
+  value: string;
+  label: string;
+  /** What a tag that begins so may become. */
+  complete: (prefix: string, signal: AbortSignal) => Promise<Option[]>;
+  /** Names of LoRAs, for their tags. */
+  loras: readonly string[];
+  onInput: (value: string) => void;
+  placeholder?: string;
+  invalid?: boolean;
+  rows?: number;
+}
+
+const WAIT = 60;
+const MOST = 12;
+/** Of a tag, characters. */
+const LONGEST = 200;
+const WEIGHT_STEP = 0.1;
+
+export function PromptBox({ value, label, complete, loras, onInput, placeholder, invalid, rows = 4 }: Props) {
+  const [options, setOptions] = useState<Option[]>([]);
+  const [chosen, setChosen] = useState(-1);
+  const [place, setPlace] = useState({ left: 0, top: 0 });
+  const id = useId();
+  const field = useRef<HTMLTextAreaElement>(null);
+  const colours = useRef<HTMLDivElement>(null);
+  const asking = useRef<AbortController | null>(null);
+  const timer = useRef(0);
+  const open = options.length > 0;
+
+  useEffect(() => () => (asking.current?.abort(), clearTimeout(timer.current)), []);
+  useLayoutEffect(() => paint(colours.current!, value), [value]);
+  useLayoutEffect(() => {
+    const element = colours.current!;
+    return () => erase(element);
+  }, []);
+
+  function close() {
+    clearTimeout(timer.current);
+    asking.current?.abort();
+    setOptions([]);
+    setChosen(-1);
+  }
+
+  function ask() {
+    clearTimeout(timer.current);
+    timer.current = setTimeout(async () => {
+      asking.current?.abort();
+      const controller = (asking.current = new AbortController());
+      const { value: text, selectionStart: cursor, selectionEnd } = field.current!;
+      const word = cursor === selectionEnd ? wordBefore(text, cursor) : null;
+      if (!word) return close();
+      try {
+        const found = word.isLora ? lorasLike(loras, word.text) : await complete(word.text, controller.signal);
+        if (controller.signal.aborted || document.activeElement !== field.current) return;
+        setOptions(
+          found.map((option) => ({
+            ...option,
+            text: word.isLora ? `${option.text}:1>` : escaped(option.text),
+            start: word.start,
+            end: cursor,
+          })),
+        );
+        setChosen(-1);
+        setPlace(placeOf(colours.current!, word.start));
+      } catch {
+        close(); // What a prompt may say does not depend on a list.
+      }
+    }, WAIT);
+  }
+
+  function write(change: Change) {
+    const box = field.current!;
+    box.setSelectionRange(change.start, change.end);
+    // So that the browser's own undo takes it back.
+    if (!document.execCommand("insertText", false, change.text)) {
+      box.setRangeText(change.text);
+      onInput(box.value);
+    }
+    const [begin, end] = change.marked;
+    box.setSelectionRange(change.start + begin, change.start + end);
+  }
+
+  function take(option: Option) {
+    const cursor = option.text.length;
+    write({ start: option.start!, end: option.end!, text: option.text, marked: [cursor, cursor] });
+    close();
+  }
+
+  function key(event: KeyboardEvent) {
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    if (step && (event.ctrlKey || event.metaKey)) {
+      event.preventDefault();
+      const { value: text, selectionStart, selectionEnd } = field.current!;
+      const change = weighed(text, selectionStart, selectionEnd, -step * WEIGHT_STEP);
+      if (change) write(change);
+      return;
+    }
+    if (!open) return;
+    if (step && !event.altKey) {
+      event.preventDefault();
+      const count = options.length + 1;
+      setChosen(((chosen + 1 + step + count) % count) - 1);
+    } else if ((event.key === "Enter" || event.key === "Tab") && options[chosen] && !event.ctrlKey) {
+      event.preventDefault();
+      take(options[chosen]);
+    } else if (event.key === "Escape") {
+      event.preventDefault();
+      event.stopPropagation();
+      close();
+    } else if (event.key.startsWith("Arrow") || event.key === "Home" || event.key === "End") close();
+  }
+
+  return (
+    <div class="prompt-box">
+      <div class="prompt-scroll">
+        <div ref={colours} class="prompt-colours" aria-hidden="true" />
+        <textarea
+          ref={field}
+          aria-label={label}
+          aria-invalid={invalid || undefined}
+          aria-autocomplete="list"
+          aria-controls={`${id}-list`}
+          aria-activedescendant={open && chosen >= 0 ? `${id}-${chosen}` : undefined}
+          placeholder={placeholder}
+          rows={rows}
+          spellcheck={false}
+          value={value}
+          onInput={(event) => (onInput(event.currentTarget.value), ask())}
+          onKeyDown={key}
+          onBlur={close}
+          onClick={close}
+        />
+      </div>
+      <ul
+        id={`${id}-list`}
+        class="suggestions"
+        role="listbox"
+        aria-label={`${label}: suggestions`}
+        hidden={!open}
+        style={{ left: `${place.left}px`, top: `${place.top}px` }}
+      >
+        {options.map((option, number) => (
+          <li
+            key={number}
+            id={`${id}-${number}`}
+            role="option"
+            aria-selected={number === chosen}
+            // Before the field loses the focus.
+            onMouseDown={(event) => (event.preventDefault(), take(option))}
+          >
+            <span class="cut">{option.text}</span>
+            {option.note && <span class="soft push small cut">{option.note}</span>}
+          </li>
+        ))}
+      </ul>
+    </div>
+  );
+}
+
+/** What stands before the cursor since the last sign: the beginning of a tag, or of a LoRA's name. */
+function wordBefore(text: string, cursor: number): { text: string; start: number; isLora: boolean } | null {
+  const before = text.slice(Math.max(0, cursor - LONGEST), cursor);
+  const lora = /<(?:lora|lyco):([^<>:\n]*)$/.exec(before);
+  if (lora) return { text: lora[1]!, start: cursor - lora[1]!.length, isLora: true };
+  const word = /(?:^|[,\n()[\]{}|:<>])\s*((?:\\.|[^,\n()[\]{}|:<>\\])*)$/.exec(before)?.[1] ?? "";
+  return word.trim().length > 1 ? { text: word, start: cursor - word.length, isLora: false } : null;
+}
+
+function lorasLike(names: readonly string[], text: string): Option[] {
+  const small = text.toLowerCase();
+  return names
+    .filter((name) => name.toLowerCase().includes(small))
+    .slice(0, MOST)
+    .map((name) => ({ text: name }));
+}
+
+/** The place in the box of a character, below its line. */
+function placeOf(colours: HTMLElement, offset: number): { left: number; top: number } {
+  const box = colours.parentElement!.parentElement!.getBoundingClientRect();
+  const node = colours.firstChild;
+  if (!node) return { left: 0, top: box.height };
+  const range = document.createRange();
+  range.setStart(node, offset);
+  const at = range.getBoundingClientRect();
+  return { left: Math.max(0, Math.min(at.left - box.left, box.width - 220)), top: at.bottom - box.top + 2 };
+}
+
+/** One for each kind of sign, with the ranges of all boxes: no element for each sign, which would be laid out anew with each key. */
+const highlights = new Map<Kind, Highlight>();
+const painted = new WeakMap<HTMLElement, [Kind, StaticRange][]>();
+
+function highlight(kind: Kind): Highlight {
+  let found = highlights.get(kind);
+  if (!found) {
+    found = new Highlight();
+    highlights.set(kind, found);
+    CSS.highlights.set(`sign-${kind}`, found);
+  }
+  return found;
+}
+
+function erase(element: HTMLElement): void {
+  for (const [kind, range] of painted.get(element) ?? []) highlights.get(kind)?.delete(range);
+  painted.delete(element);
+}
+
+/** Writes the prompt, its signs in their colours. */
+function paint(element: HTMLElement, prompt: string): void {
+  // A line that has just begun has a height, too.
+  const text = `${prompt}\u200b`;
+  const node = (element.firstChild as Text | null) ?? element.appendChild(document.createTextNode(""));
+  node.data = text;
+  erase(element);
+  if (!("highlights" in CSS)) return; // An older browser shows it without colours.
+  const ranges: [Kind, StaticRange][] = [];
+  let at = 0;
+  for (const { kind, text: sign } of signsOf(prompt)) {
+    const end = at + sign.length;
+    if (kind !== "text") {
+      const range = new StaticRange({ startContainer: node, startOffset: at, endContainer: node, endOffset: end });
+      highlight(kind).add(range);
+      ranges.push([kind, range]);
+    }
+    at = end;
+  }
+  painted.set(element, ranges);
+}

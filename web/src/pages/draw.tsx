@@ -1,0 +1,203 @@
+// Drawing with a base model and LoRAs: what to draw on the left; what comes of it, and all that was drawn, on the right.
+import { signal } from "@preact/signals";
+import { useEffect, useState } from "preact/hooks";
+import { get, post, type Problem, problemsOf } from "../api/client";
+import { concerns, onChange } from "../api/changes";
+import { useFetched } from "../api/fetched";
+import { AddFiles } from "../components/add_files";
+import { Button } from "../components/button";
+import { CommandLine } from "../components/command_line";
+import { say, sayProblems } from "../components/notices";
+import { Problems } from "../components/problems";
+import { PromptBox } from "../components/prompt_box";
+import { Tabs } from "../components/tabs";
+import { askWords, noteOf } from "../components/tag_words";
+import { isImage, useFileDrop } from "../dropping";
+import { useKeys } from "../keys";
+import { project } from "../project";
+import { alter, query } from "../router";
+import { Begin } from "./draw_begin";
+import { Sections } from "./draw_form";
+import { History } from "./draw_history";
+import { LoraCardGrid, UsedLoras } from "./draw_loras";
+import { Now, useRecords } from "./draw_queue";
+import {
+  body,
+  bring,
+  cards,
+  change,
+  draw,
+  form,
+  hasWords,
+  openOnes,
+  refreshCards,
+  settings,
+  takeSettings,
+  told,
+} from "./draw_store";
+
+const REST = 250;
+const SHOWN = ["LoRAs", "Drawings"] as const;
+
+export function DrawPage() {
+  const options = useFetched((signal) => get("/api/draw/options", { signal }), []).data;
+  useRecords();
+  useEffect(() => {
+    cards.value = null;
+    void refreshCards();
+    // A training writes LoRAs, a job may move them.
+    return onChange((topics) => concerns(topics, "jobs", "projects") && void refreshCards());
+  }, [project.value]);
+
+  // The model is loaded while somebody writes.
+  const model = settings.value.model;
+  useEffect(() => {
+    const load = () => post("/api/draw/warm-up", { body: body.value }).catch(() => {}); // What is wrong is said below.
+    const timer = setTimeout(load, 4 * REST);
+    return () => clearTimeout(timer);
+  }, [model, project.value]);
+
+  async function take(files: File[]) {
+    const picture = files.find((file) => isImage(file.name));
+    if (!picture) return say("Drop a picture of a web UI's, or one that was drawn here.");
+    const path = await bring(picture);
+    try {
+      await takeSettings(path);
+    } catch (error) {
+      sayProblems(problemsOf(error));
+      say("A drawing may still begin from it.", {
+        label: "Begin from it",
+        run: () => change({ init: path, mask: undefined }),
+      });
+    }
+  }
+  const drop = useFileDrop((dropped) => void take(dropped.map((each) => each.file)));
+  const go = () => draw().catch((error: unknown) => void (wrong.value = problemsOf(error)));
+  useKeys([
+    { keys: "Ctrl+Enter", does: "Draw", run: () => void go() },
+    {
+      keys: "p",
+      does: "To the prompt",
+      run: () => document.querySelector<HTMLElement>(".prompt-box textarea")?.focus(),
+    },
+    { keys: "l", does: "Show the LoRAs", run: () => alter({ show: null }) },
+    { keys: "d", does: "Show the drawings", run: () => alter({ show: "drawings" }) },
+  ]);
+
+  const shown = query.value.get("show") === "drawings" ? "Drawings" : "LoRAs";
+  const waiting = openOnes.value.length;
+  return (
+    <main
+      id="content"
+      class={`draw ${drop.over ? "drop" : ""}`}
+      {...drop.events}
+      onKeyDown={(event) => {
+        if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
+        event.preventDefault();
+        void go();
+      }}
+    >
+      <h1 class="unseen">Draw</h1>
+      <section class="draw-form" aria-label="What to draw">
+        <Prompts />
+        <UsedLoras options={options} />
+        <Sections options={options} begin={<Begin options={options} />} />
+        {told.value.length > 0 && (
+          <div class="problems warning">
+            <ul>
+              {told.value.map((each) => (
+                <li>{each}</li>
+              ))}
+            </ul>
+            <Button kind="quiet" onClick={() => (told.value = [])}>
+              Put away
+            </Button>
+          </div>
+        )}
+        <Problems problems={wrong.value} />
+        <div class="row draw-button">
+          <Button kind="primary" onClick={go} disabled={!hasWords.value && !settings.value.loras.length}>
+            Draw
+          </Button>
+          <span class="soft small">
+            <kbd>Ctrl</kbd> <kbd>Enter</kbd>
+            {waiting > 1 && `, ${waiting - 1} waiting`}
+          </span>
+          <span class="push">
+            <AddFiles accept="image/*" onFiles={(chosen) => void take(chosen.map((each) => each.file))}>
+              {(choose) => <Button onClick={choose}>Settings of a picture</Button>}
+            </AddFiles>
+          </span>
+        </div>
+        <InTerminal />
+      </section>
+      <section class="draw-right" aria-label="What is drawn, and with what">
+        <Now />
+        <Tabs
+          names={SHOWN}
+          chosen={shown}
+          label="LoRAs or drawings"
+          controls="draw-shown"
+          onChoose={(name) => alter({ show: name === "Drawings" ? "drawings" : null })}
+        />
+        <div id="draw-shown" role="tabpanel" aria-label={shown}>
+          {shown === "LoRAs" ? <LoraCardGrid /> : <History />}
+        </div>
+      </section>
+    </main>
+  );
+}
+
+/** What is wrong with what is asked for. */
+const wrong = signal<Problem[]>([]);
+
+function Prompts() {
+  const complete = async (prefix: string, signal: AbortSignal) => {
+    const ask = (words: string) =>
+      get("/api/draw/words", { query: { project: project.value, prefix, words, most: 12 }, signal });
+    const found = await askWords(ask, signal);
+    return found.filter((one) => one.tag !== prefix).map((one) => ({ text: one.tag, note: noteOf(one) }));
+  };
+  const names = cards.value?.loras.map((card) => card.name) ?? [];
+  return (
+    <>
+      <PromptBox
+        label="Prompt"
+        placeholder="What to draw"
+        value={form.value.prompt}
+        complete={complete}
+        loras={names}
+        rows={5}
+        onInput={(prompt) => change({ prompt })}
+      />
+      <PromptBox
+        label="Negative prompt"
+        placeholder="What it shall not look like"
+        value={form.value.negative ?? ""}
+        complete={complete}
+        loras={names}
+        rows={2}
+        onInput={(negative) => change({ negative: negative || undefined })}
+      />
+    </>
+  );
+}
+
+function InTerminal() {
+  const [line, setLine] = useState("");
+  const asked = JSON.stringify(body.value);
+  useEffect(() => {
+    const controller = new AbortController();
+    const timer = setTimeout(
+      () =>
+        post("/api/draw/command-line", { body: body.value, signal: controller.signal }).then(
+          (found) => (setLine(found.line), (wrong.value = [])),
+          (error: unknown) => !controller.signal.aborted && (wrong.value = problemsOf(error)),
+        ),
+      REST,
+    );
+    return () => (clearTimeout(timer), controller.abort());
+  }, [asked]);
+
+  return line ? <CommandLine line={line} /> : null;
+}
