@@ -302,7 +302,7 @@ def test_gui_rates_say_what_is_trained(unet: Any, text: Any, parts: tuple[str, .
     trained = tuple(p for p in ("unet", "text_encoder") if getattr(settings_.adapter, p))
     assert trained == parts
     if len(parts) == 2 and not unet:
-        assert settings_.optimizer.lrs == {"unet": 1e-3, "text_encoder": 1e-3}
+        assert {"unet": 1e-3, "text_encoder": 1e-3}.items() <= settings_.optimizer.lrs.items()
 
 
 def test_gui_counts_steps_in_the_folder(tmp_path: Path) -> None:

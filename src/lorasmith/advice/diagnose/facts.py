@@ -22,6 +22,7 @@ from lorasmith.advice.audit.rules import RULES
 from lorasmith.advice.audit_rules.contradictions import contradictions
 from lorasmith.advice.diagnose.subject import Subject
 from lorasmith.config.adapter_types import ADAPTERS
+from lorasmith.config.checks.base import trained_rates
 from lorasmith.config.optimizers import OPTIMIZERS, optimizer_facts
 from lorasmith.config.schema import TrainSettings
 from lorasmith.config.sections.optimizer import USUAL_LR
@@ -201,7 +202,7 @@ def _of_settings(subject: Subject, trained: TrainSettings, shared: dict[str, Any
     assert subject.run is not None
     return RunFacts(
         source="run",
-        lr={part: lr for part, lr in optimizer.lrs.items() if lr and adapter.parts[part]},
+        lr={part: lr for part, lr in trained_rates(trained).items() if lr},
         sets_lr=optimizer_facts(optimizer.name).adaptive,
         rank=adapter.rank,
         alpha=alpha,
