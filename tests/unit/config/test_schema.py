@@ -22,6 +22,7 @@ SECTIONS = [
         "buckets",
         "augment",
         "adapter",
+        "embedding",
         "full",
         "optimizer",
         "schedule",
