@@ -62,12 +62,21 @@ def remove_file(path: Path) -> None:
         _patiently(lambda: os.unlink(path), path)
 
 
+def remove_folder(path: Path) -> None:
+    """Remove a folder with all that is in it.
+
+    Raises:
+        OSError: as :func:`replace_file`; some of it may be gone.
+    """
+    _patiently(lambda: shutil.rmtree(path), path)
+
+
 def discard(path: Path) -> None:
     """Remove a file or a folder that is of no use. What cannot be removed stays, and is no reason
     to end anything."""
     with contextlib.suppress(OSError):
         if path.is_dir() and not path.is_symlink():
-            _patiently(lambda: shutil.rmtree(path), path)
+            remove_folder(path)
         else:
             remove_file(path)
 

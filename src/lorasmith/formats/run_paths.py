@@ -30,6 +30,11 @@ def lora_name(path: Path) -> str:
     return match["name"] if match else stem
 
 
+def extracted_path(result: Path, rank: int) -> Path:
+    """Where the LoRA lies that is extracted from the checkpoint ``result``."""
+    return result.with_name(f"{result.stem}-rank{rank}.safetensors")
+
+
 def hidden_folder(output: Path, name: str) -> Path:
     """The folder of a run whose LoRA files lie in ``output`` itself."""
     return output / f".{name}.lorasmith"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,116 @@ def test_a_run_gets_another_name(tmp_path: Path) -> None:
     assert (new / "zorp, better.json").is_file()
     assert (new / "samples").is_dir()
     assert rename_run(new, "zorp, better") == new
+
+
+def test_only_what_is_called_like_the_run_gets_its_new_name(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "zorp", **{"train.kind": "full", "full.extract_rank": "16"})
+    for name in ("zorp", "zorp-rank16", "best", "a", "zorp-rank4"):
+        (run / f"{name}.safetensors").write_text(name, "utf-8")
+    for name in ("zorp.preview.png", "zorp-000001.png", "best.png"):
+        (run / name).write_text(name, "utf-8")
+    before = files(run)
+    new = files(rename_run(run, "new"))
+    renamed = (".safetensors", "-000001.safetensors", "-000002.safetensors", "-rank16.safetensors",
+               ".preview.png", "-000001.png")  # fmt: skip
+    assert new == {
+        f"new{name[4:]}" if name in {f"zorp{end}" for end in renamed} else name: content
+        for name, content in before.items()
+    }
+
+
+def test_no_file_is_written_over_by_a_renamed_one(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "zorp")
+    (run / "zorp.safetensors").write_bytes(b"the result")
+    (run / "new.safetensors").write_bytes(b"a merge")
+    (run / "zorp.json").write_text("{}", "utf-8")
+    before = files(tmp_path)
+    with pytest.raises(RunError, match=r"new\.safetensors is there already"):
+        rename_run(run, "new")
+    for name in ("run", "dataset", "Settings"):
+        with pytest.raises(RunError, match="files that every run has are called that"):
+            rename_run(run, name)
+    for name in ("new-000001", "new-step00000010"):
+        with pytest.raises(RunError, match="ends as the names of files do"):
+            rename_run(run, name)
+    assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "other", ["blarg-000009.safetensors", "blarg.json", "sample/blarg_000010_03_7.png"]
+)
+def test_a_flat_run_takes_no_name_that_others_files_have(tmp_path: Path, other: str) -> None:
+    run = flat_run(tmp_path)
+    (tmp_path / other).write_bytes(b"somebody else's")
+    before = files(tmp_path)
+    with pytest.raises(RunError, match="is there already"):
+        rename_run(run, "blarg")
+    assert files(tmp_path) == before
+
+
+def test_a_flat_runs_samples_go_with_it(tmp_path: Path) -> None:
+    run = flat_run(tmp_path)
+    others = ("zorp.v2.safetensors", "zorp.v2.png", "zorp-rank16.safetensors")
+    for name in others:
+        (tmp_path / name).write_bytes(b"another LoRA")
+    new = rename_run(run, "blarg")
+    drawn = [(number, image.name) for number, image in RunFolder(new).drawn_samples()]
+    assert drawn == [(0, "blarg_000010_00_7.png")]
+    assert remove_run(new, for_good=True) is None
+    left = {path.name for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == {*others, "zorp-other.safetensors"}
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_ctrl_c_leaves_nothing_half_moved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_late: bool
+) -> None:
+    run, calls = flat_run(tmp_path), []
+
+    def interrupted(old: Path, new: Path) -> None:
+        calls.append(new)
+        if len(calls) != 3 or is_late:
+            old.rename(new)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("lorasmith.jobs.runs.folders.rename", interrupted)
+    before = files(tmp_path)
+    for change in (remove_run, lambda path: rename_run(path, "blarg")):
+        calls.clear()
+        with pytest.raises(KeyboardInterrupt):
+            change(run)
+        assert files(tmp_path) == before
+
+
+def test_what_could_not_be_deleted_is_not_said_to_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("lorasmith.core.disk.shutil.rmtree", refused)
+    run = write_run(tmp_path / "zorp")
+    with pytest.raises(RunError, match="could not be deleted whole: Permission denied") as error:
+        remove_run(run, for_good=True)
+    assert Path(error.value.problems[0].where).is_dir()
+
+
+def test_no_training_begins_while_a_run_is_moved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = write_run(tmp_path / "zorp")
+    (run / "run.lock").touch()
+    busy = []
+
+    def seen(old: Path, new: Path) -> None:
+        busy.append(RunFolder(run).busy)
+        old.rename(new)
+
+    monkeypatch.setattr("lorasmith.jobs.runs.folders.rename", seen)
+    new = rename_run(run, "other")
+    assert set(busy) == {sys.platform != "win32"}
+    assert not RunFolder(new).busy
 
 
 def test_jobs_follow_their_run(tmp_path: Path) -> None:

@@ -3,19 +3,21 @@ copied to where a web UI looks for them. None of it while something works on the
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from lorasmith.core.disk import discard, rename, replace_file, write_error
-from lorasmith.core.errors import RunError
+from lorasmith.config.load import load_settings
+from lorasmith.core.disk import discard, remove_folder, rename, replace_file, write_error
+from lorasmith.core.errors import RunError, UserError
 from lorasmith.core.file_names import name_problem
 from lorasmith.core.files import free_bytes
 from lorasmith.core.text import bytes_text
-from lorasmith.formats.run_paths import hidden_folder, lora_name
+from lorasmith.formats.run_paths import extracted_path, hidden_folder, lora_name, loras_of
 from lorasmith.jobs.queue.ledger import Ledger
-from lorasmith.training.runs.folder import RunFolder, existing_run_folder
+from lorasmith.training.runs.folder import FILES, RunFolder, existing_run_folder
 
 _TRASH = Path(".lorasmith") / "trash"
 """Beside the folders of runs: what is in it is listed by nobody."""
@@ -36,26 +38,25 @@ def rename_run(run: Path, name: str, ledger: Ledger | None = None) -> Path:
         WriteError: a file cannot be moved; what was moved is moved back.
     """
     folder = existing_run_folder(run)
-    _refuse_busy(folder, ledger)
-    problem = name_problem(name) if name.strip() else "it is empty"
-    if not problem and name.startswith((".", "-", "~")):
-        problem = f"it begins with {name[0]!r}"
-    if not problem and len(os.fsencode(name)) > 150:  # Files of it have longer ones.
-        problem = "it is longer than 150 bytes"
-    if problem:
-        raise RunError.of("name", f"{name!r} cannot name a run: {problem}", "choose another")
-    if name == folder.name:
-        return folder.path
-    place = folder.loras if folder.flat else folder.path.parent
-    new = hidden_folder(place, name) if folder.flat else place / name
-    for taken in (place / name, hidden_folder(place, name), place / f"{name}.safetensors"):
-        # Systems that do not tell A from a have it already under its old name.
-        if os.path.lexists(taken) and not _is_same(taken, folder.path):
-            raise RunError.of("name", f"{name} is there already", "choose another")
-    moves = [(path, path.with_name(name + path.name[len(folder.name) :])) for path in _own(folder)]
-    _move([*moves, (folder.path, new)])
-    if ledger is not None:
-        ledger.move_run(str(folder.path), str(new))
+    with _kept_still(folder, ledger):
+        _check_name(folder, name)
+        if name == folder.name:
+            return folder.path
+        place = folder.loras if folder.flat else folder.path.parent
+        new = hidden_folder(place, name) if folder.flat else place / name
+        for taken in (place / name, hidden_folder(place, name), place / f"{name}.safetensors"):
+            _refuse_taken(taken, folder.path)
+        if folder.flat:  # With which its own files would be mixed up.
+            others = RunFolder(new)
+            for taken in (*others.lora_files, *(image for _, image in others.drawn_samples())):
+                _refuse_taken(taken, folder.path)
+        files = [*_own(folder), *_samples_beside(folder)]
+        moves = [(path, path.with_name(name + path.name[len(folder.name) :])) for path in files]
+        for old, target in moves:
+            _refuse_taken(target, old)
+        with _moved([*moves, (folder.path, new)]):
+            if ledger is not None:
+                ledger.move_run(str(folder.path), str(new))
     return new
 
 
@@ -70,19 +71,23 @@ def remove_run(run: Path, ledger: Ledger | None = None, *, for_good: bool = Fals
         WriteError: a file cannot be moved or deleted.
     """
     folder = existing_run_folder(run)
-    _refuse_busy(folder, ledger)
-    place = folder.loras if folder.flat else folder.path.parent
-    kept, number = place / _TRASH / folder.name, 1
-    while os.path.lexists(kept):
-        number += 1
-        kept = kept.with_name(f"{folder.name}-{number}")
-    beside = [*_own(folder), *(image for _, image in folder.drawn_samples())] if folder.flat else []
-    # A flat run's files keep their places to each other.
-    moves = [(path, kept / path.relative_to(place)) for path in (*beside, folder.path)]
-    _move(moves)
+    with _kept_still(folder, ledger):
+        place = folder.loras if folder.flat else folder.path.parent
+        kept, number = place / _TRASH / folder.name, 1
+        while os.path.lexists(kept):
+            number += 1
+            kept = kept.with_name(f"{folder.name}-{number}")
+        beside = [*_own(folder), *_samples_beside(folder)] if folder.flat else []
+        # A flat run's files keep their places to each other.
+        with _moved([(path, kept / path.relative_to(place)) for path in (*beside, folder.path)]):
+            pass
     if not for_good:
         return kept
-    discard(kept)
+    try:
+        remove_folder(kept)
+    except OSError as error:
+        what = f"could not be deleted whole: {error.strerror}; what is left lies there"
+        raise RunError.of(kept, what, "mend its permissions, and delete that folder") from error
     return None
 
 
@@ -104,7 +109,8 @@ def restore_run(kept: Path) -> Path:
     for _, new in moves:
         if os.path.lexists(new):
             raise RunError.of(new, "is there again", "rename that first")
-    _move(moves)
+    with _moved(moves):
+        pass
     discard(kept)
     return place / runs[0].name
 
@@ -143,13 +149,25 @@ def ledger_of(workspace: Path) -> Ledger | None:
     return Ledger(workspace) if there else None
 
 
-def _refuse_busy(folder: RunFolder, ledger: Ledger | None) -> None:
-    """
+@contextlib.contextmanager
+def _kept_still(folder: RunFolder, ledger: Ledger | None) -> Iterator[None]:
+    """While the block runs no training begins in it.
+
     Raises:
         RunError: it is trained, or a job works on it or waits to.
     """
-    if folder.busy:
-        raise RunError.of(folder.path, "a training runs in it", "stop it first")
+    with folder.held() as is_free:
+        if not is_free:
+            raise RunError.of(folder.path, "a training runs in it", "stop it first")
+        _refuse_busy(folder, ledger)
+        yield
+
+
+def _refuse_busy(folder: RunFolder, ledger: Ledger | None) -> None:
+    """
+    Raises:
+        RunError: a job works on it or waits to.
+    """
     for job in ledger.jobs() if ledger is not None else ():
         if not job.has_ended and str(folder.path) in (job.run, *job.command):
             what = f"job {job.id} ({job.title}) is {job.state} and needs it"
@@ -158,13 +176,61 @@ def _refuse_busy(folder: RunFolder, ledger: Ledger | None) -> None:
             )
 
 
+def _check_name(folder: RunFolder, name: str) -> None:
+    """
+    Raises:
+        RunError: a run cannot be called that.
+    """
+    problem = name_problem(name) if name.strip() else "it is empty"
+    if not problem and name.startswith((".", "-", "~")):
+        problem = f"it begins with {name[0]!r}"
+    if not problem and len(os.fsencode(name)) > 150:  # Files of it have longer ones.
+        problem = "it is longer than 150 bytes"
+    if not problem and name != folder.name:
+        if lora_name(Path(name)) != name:
+            problem = "it ends as the names of files do"
+        elif not folder.flat and name.casefold() in {Path(own).stem for own in FILES}:
+            problem = "files that every run has are called that"
+    if problem:
+        raise RunError.of("name", f"{name!r} cannot name a run: {problem}", "choose another")
+
+
+def _refuse_taken(new: Path, old: Path) -> None:
+    """
+    Raises:
+        RunError: a file or folder has the name that ``old`` is to get.
+    """
+    # Systems that do not tell A from a have it already under its old name.
+    if os.path.lexists(new) and not _is_same(new, old):
+        raise RunError.of("name", f"{new} is there already", "choose another")
+
+
 def _own(folder: RunFolder) -> Iterator[Path]:
-    """The LoRA files, and what lies beside each under its name: cards and previews."""
-    names = {folder.name, *(lora.stem for lora in folder.lora_files)}
+    """The LoRA files under the run's name, and what lies beside each: cards and previews."""
+    loras = {path.stem for path in folder.loras.glob("*.safetensors")}
+    runs = {loras_of(path)[1] for path in folder.loras.glob(".*.lorasmith")}
+    own = {folder.name, *_extracted(folder)}
     for path in sorted(folder.loras.iterdir()):
-        stem = path.name.partition(".")[0] if "." not in folder.name else path.stem
-        if path.is_file() and (stem in names or lora_name(path) == folder.name):
+        if not path.is_file() or (not folder.flat and path.name in FILES):
+            continue
+        # "zorp.v2.json" is the card of "zorp.v2" where there is such a LoRA, else one of "zorp".
+        owners = (stem for stem in {*own, *loras, *runs} if path.name.startswith(f"{stem}."))
+        owner = max(owners, key=len, default=path.stem)
+        if owner in own or lora_name(Path(owner)) == folder.name:
             yield path
+
+
+def _extracted(folder: RunFolder) -> Iterator[str]:
+    """The name of the LoRA that the run's settings have extracted from its result."""
+    with contextlib.suppress(UserError):
+        settings = load_settings(folder.settings)
+        if settings.train.kind == "full" and settings.full.extract_rank is not None:
+            yield extracted_path(folder.result, settings.full.extract_rank).stem
+
+
+def _samples_beside(folder: RunFolder) -> list[Path]:
+    """Those that lie among others' samples, under the run's name."""
+    return [image for _, image in folder.drawn_samples()] if folder.flat else []
 
 
 def _is_same(one: Path, other: Path) -> bool:
@@ -174,22 +240,29 @@ def _is_same(one: Path, other: Path) -> bool:
         return False
 
 
-def _move(moves: list[tuple[Path, Path]]) -> None:
-    """All, or none of it.
+@contextlib.contextmanager
+def _moved(moves: Iterable[tuple[Path, Path]]) -> Iterator[None]:
+    """All is moved, or, where that or what follows fails or is interrupted, none of it.
 
     Raises:
         WriteError: one cannot be moved.
     """
-    done: list[tuple[Path, Path]] = []
+    begun: list[tuple[Path, Path, os.stat_result]] = []
     try:
         for old, new in moves:
-            new.parent.mkdir(parents=True, exist_ok=True)
-            rename(old, new)
-            done.append((old, new))
-    except OSError as error:
-        for old, new in reversed(done):
             try:
-                rename(new, old)
+                new.parent.mkdir(parents=True, exist_ok=True)
+                begun.append((old, new, old.lstat()))
+                rename(old, new)
+            except OSError as error:
+                raise write_error(new, error) from error
+        yield
+    except BaseException:
+        for old, new, before in reversed(begun):
+            try:
+                # Ctrl-C may have come before or after the last one was moved.
+                if not os.path.lexists(old) and os.path.samestat(before, new.lstat()):
+                    rename(new, old)
             except OSError:
                 break  # As little as can be is out of its place.
-        raise write_error(moves[len(done)][1], error) from error
+        raise

@@ -16,6 +16,7 @@ from lorasmith.config.schema import TrainSettings
 from lorasmith.core.disk import remove_file
 from lorasmith.core.errors import SettingsError, UserError
 from lorasmith.core.events import Controls, Notice, Observer, ignore
+from lorasmith.formats.run_paths import extracted_path
 from lorasmith.lora_tools.extract import Parts, extract
 from lorasmith.models.open import OpenedCheckpoint
 from lorasmith.models.skeleton import skeleton_roots, stored_shapes
@@ -201,11 +202,6 @@ class FullKind(PlainKind):
 
         optimizer.register_step_post_hook(sync)
         return optimizer
-
-
-def extracted_path(result: Path, rank: int) -> Path:
-    """Where the LoRA lies that is extracted from a result."""
-    return result.with_name(f"{result.stem}-rank{rank}.safetensors")
 
 
 def _with_rate(

@@ -47,6 +47,12 @@ from lorasmith.core.files import (
 from lorasmith.core.locks import lock_file
 from lorasmith.formats.run_paths import find_run_folder, hidden_folder, lora_name, loras_of
 
+# What every run may have, by these names.
+FILES = frozenset({
+    *("settings.toml", "run.json", "run.lock", "events.jsonl", "metrics.jsonl"),
+    *("dataset.json", "dataset.txt", "find_lr.json", "find_lr.txt"),
+})  # fmt: skip
+
 # The newest, and the one before in case the newest turns out bad.
 KEPT_STATES = 2
 
@@ -169,6 +175,18 @@ class RunFolder:
                 return not lock_file(file, shared=True)
         except FileNotFoundError:
             return False
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[bool]:
+        """Whether no process is training here; then none begins to, while the block runs."""
+        if not self._lock_path.exists():  # Nothing was ever trained here.
+            yield True
+            return
+        with open(self._lock_path, "r+", encoding="utf-8") as file:
+            is_free = lock_file(file)
+            if sys.platform == "win32":  # It moves no folder in which a file is open.
+                file.close()
+            yield is_free
 
     @property
     def _lock_path(self) -> Path:
