@@ -8,6 +8,7 @@ image shows.
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -313,6 +314,10 @@ def _go_on(
         if boot.stage == "done" and len(boot.rounds) < boot.options.rounds and changes:
             boot.stage, boot.ended = "train", ""
             boot.rounds.append(Round(len(boot.rounds) + 1))
+        if boot.stage == "draw" and not changes.keys() <= NOT_OF_DRAWINGS:
+            # Those that are there were asked for otherwise.
+            boot.now.drawings = []
+            shutil.rmtree(boot.round_folder(boot.now), ignore_errors=True)
         if keep is not None:
             chosen(boot, keep, observer, finish=finish)
         elif finish:
@@ -321,6 +326,9 @@ def _go_on(
         advance(boot, material, wait, observer, controls)
     return Bootstrapped(boot)
 
+
+NOT_OF_DRAWINGS = {"choose", "rounds", "keep_most", "round_length", "precision", "device"}
+"""Options that change nothing of what is drawn."""
 
 WHAT_NEXT = {
     "train": "a training",

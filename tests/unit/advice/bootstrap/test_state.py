@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.unit.advice.bootstrap.made_up import drawing, new_round, started
 
+from lorasmith.advice.bootstrap.bootstrap import bootstrap
 from lorasmith.advice.bootstrap.page import write_page
 from lorasmith.advice.bootstrap.state import STATE, BaseDistances, Bootstrap
 from lorasmith.core.errors import RunError
@@ -68,6 +70,19 @@ def test_a_choice_is_read_once_each_and_in_order(tmp_path: Path) -> None:
     assert boot.read_choice() == [1, 2]
     boot.choice_file.write_text('{"keep": []}')
     assert boot.read_choice() == []
+
+
+@pytest.mark.parametrize(("changes", "stay"), [({"rounds": 6}, True), ({"cfg": 5.0}, False)])
+def test_drawings_that_are_asked_for_otherwise_are_drawn_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], stay: bool
+) -> None:
+    monkeypatch.setattr("lorasmith.advice.bootstrap.bootstrap.advance", lambda *_: None)
+    boot = started(tmp_path, [drawing(1), drawing(2)])
+    boot.stage = "draw"
+    boot.save()
+    first = boot.drawing(boot.now, boot.now.drawings[0])
+    after = bootstrap(go_on=boot.folder, **changes).boot
+    assert bool(after.now.drawings) == first.exists() == stay
 
 
 def test_the_page_holds_everything_and_says_the_command(tmp_path: Path) -> None:
