@@ -411,6 +411,9 @@ class AdapterNetwork:
         """Whether all masks of a step are made at its beginning, once their sizes are known."""
         return self.dropout.neuron > 0
 
+    def begin_update(self, step: int) -> None:
+        """Nothing: what is random belongs to samples, see :meth:`begin_step`."""
+
     def begin_step(
         self,
         seed: int,

@@ -75,6 +75,7 @@ class TrainStep:
             total: samples of the step over all micro-batches and processes. The gradient is that of
                 the mean over these, however unevenly they are spread.
         """
+        self.trained.begin_update(step)
         self._set_rates(step)  # An optimizer may step within the backward pass.
         for group in self.groups:
             group.zero_grad()

@@ -241,6 +241,9 @@ def test_on_by_itself_where_there_is_a_trigger_and_no_regularisation() -> None:
     on = {"preservation__enabled": "true"}
     assert preservation({"a": ZORPS, "reg": ["x"]}, ["reg"], **on)[0] is not None
     none = {"captions__trigger": "none"}
+    fused = {"train__kind": "full", "full__fused_backward": "true"}
+    assert preservation({"a": ZORPS}, **fused)[1] == ("steps have one backward pass alone")
+    assert preservation({"a": ZORPS}, train__kind="full")[0] is not None
     nothing_shared = {"a": ["red, hat", "blue, hat"]}
     assert preservation(nothing_shared, **none)[1] == "there is no trigger"
     assert preservation(nothing_shared, **AS_WRITTEN)[1] == "no captions have the trigger"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 
@@ -11,7 +12,7 @@ import torch
 from diffusers import DDPMScheduler
 from tests.tiny_models import tiny_model
 from tests.tolerances import NETWORK, assert_near
-from torch import Tensor
+from torch import Tensor, nn
 
 from lorasmith.adapters.dropout import Dropout
 from lorasmith.adapters.network import AdapterNetwork
@@ -23,6 +24,9 @@ from lorasmith.diffusion.timesteps import Timesteps
 from lorasmith.diffusion.weights import Weights
 from lorasmith.models.diffusion_model import DiffusionModel
 from lorasmith.tensors.rng import normal_per_sample
+from lorasmith.tensors.rounding import StochasticRounding
+from lorasmith.training.kinds.full_weights import FullWeights
+from lorasmith.training.kinds.weight_groups import ParameterwiseOptimizer, WeightGroup
 from lorasmith.training.lr_schedules import LearningRate
 from lorasmith.training.objective import MicroBatch, Objective
 from lorasmith.training.optim import FlatGroup, build_optimizer
@@ -291,3 +295,48 @@ def test_gradients_are_whole_after_each_micro_batch(model: DiffusionModel) -> No
 
     trainer(0, batches(), total=2)
     assert 0 < norms[0] != norms[1]
+
+
+class Rounded:
+    """A model's weight in bfloat16, as one of two processes has it."""
+
+    disabled = nullcontext
+    device, dtype = torch.device("cpu"), torch.bfloat16
+
+    def __init__(self) -> None:
+        self.weight = nn.Parameter(torch.ones(1000, dtype=torch.bfloat16))
+        self.trained = FullWeights({}, [], None, StochasticRounding(0))
+        group = WeightGroup("unet", [self.weight], None, 1e-3)
+        self.step = TrainStep(
+            self,  # type: ignore[arg-type]
+            self.trained,
+            [group],
+            ParameterwiseOptimizer("AdamW", [group], {}, self.trained.rounding),
+            LearningRate(ScheduleSettings(), 10),
+            self,  # type: ignore[arg-type]
+            self,  # type: ignore[arg-type]
+            max_grad_norm=0.0,
+        )
+
+    seed, count = 0, 2
+
+    def with_noise(self, batch: MicroBatch, *_: object) -> MicroBatch:
+        return batch
+
+    def loss_sum(self, *_: object) -> Tensor:
+        return self.weight.float().sum()
+
+    def sum_(self, tensor: Tensor) -> None:
+        """What both get of the gradients of both."""
+        if tensor.ndim:
+            tensor.fill_(1.0)
+
+
+def test_a_process_without_samples_rounds_as_the_others_do(model: DiffusionModel) -> None:
+    one, other, batch = Rounded(), Rounded(), micro_batch(model, [3])
+    shares: list[tuple[list[MicroBatch], list[MicroBatch]]]
+    shares = [([batch], [batch]), ([batch], []), ([], [batch])]
+    for step, (ones, others) in enumerate(shares):
+        one.step(step, ones, total=2)
+        other.step(step, others, total=2)
+        assert torch.equal(one.weight, other.weight)

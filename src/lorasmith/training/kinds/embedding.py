@@ -138,6 +138,9 @@ class TrainedEmbeddings:
         tables = self.own_words.tables()
         return {f"{name} ({part})": tables[part] for name, part, _ in self._each()}
 
+    def begin_update(self, step: int) -> None:
+        """Nothing is named by the step."""
+
     def begin_step(
         self,
         seed: int,

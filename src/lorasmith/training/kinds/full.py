@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from lorasmith.adapters.targets import Target
+from lorasmith.config.checks.table import contradictions
 from lorasmith.config.optimizers import optimizer_facts
-from lorasmith.config.schema import TrainSettings
+from lorasmith.config.schema import TrainSettings, replace_settings
 from lorasmith.core.disk import remove_file
 from lorasmith.core.errors import SettingsError, UserError
 from lorasmith.core.events import Controls, Notice, Observer, ignore
@@ -116,7 +117,9 @@ class FullKind(PlainKind):
             return s.full.weights == "fp32" and s.train.precision == "bf16"
 
         def can_be_fused(s: TrainSettings) -> bool:
-            return not s.full.fused_backward and s.train.accumulation == 1
+            if s.full.fused_backward:
+                return False
+            return not contradictions(replace_settings(s, {"full.fused_backward": True}))
 
         return (
             MemoryChange("full.fused_backward", True, can_be_fused),

@@ -261,6 +261,10 @@ class FullWeights:
     def layers(self) -> dict[str, nn.Module]:
         return self.holders()
 
+    def begin_update(self, step: int) -> None:
+        """Roundings are named by the step, so that all processes make the same."""
+        self.rounding.step = step
+
     def begin_step(
         self,
         seed: int,
@@ -271,8 +275,7 @@ class FullWeights:
         dtype: torch.dtype = torch.float32,
         noise_gone: Sequence[float] | None = None,
     ) -> None:
-        """Nothing is drawn but roundings, which are named by the step."""
-        self.rounding.step = step
+        """Nothing of a sample is drawn."""
 
     def end_step(self) -> None:
         """Nothing was drawn that takes memory."""

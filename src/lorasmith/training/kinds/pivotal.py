@@ -91,6 +91,10 @@ class NetworkWithWords:
     def masks_ahead(self) -> bool:
         return self.network.masks_ahead
 
+    def begin_update(self, step: int) -> None:
+        self.network.begin_update(step)
+        self.words.begin_update(step)
+
     def begin_step(self, seed: int, step: int, samples: Sequence[int], **noise: Any) -> None:
         self.network.begin_step(seed, step, samples, **noise)
 

@@ -78,6 +78,10 @@ class Trained(Protocol):
         """Whether what :meth:`begin_step` draws takes more memory from the second step of a size
         on, when it is known how much there will be to draw."""
 
+    def begin_update(self, step: int) -> object:
+        """Before the first backward pass of step ``step``, in each process, even where it has no
+        samples of the step."""
+
     def begin_step(
         self,
         seed: int,

@@ -103,6 +103,7 @@ class WeightGroup:
             member.grad = None
 
     def complete_grads(self) -> None:
+        assert not self.fused, "stepped by its own gradient, before those of other processes came"
         for member in self.members:
             if member.grad is None:
                 member.grad = torch.zeros_like(member)
@@ -203,6 +204,7 @@ class ParameterwiseOptimizer(torch.optim.Optimizer):
         ]
         super().__init__(param_groups, {})
         self._rounding, self._max_grad_norm = rounding, max_grad_norm
+        self._stepped: set[int] = set()  # Tensors that this step's backward pass has stepped.
         self._singles = [
             _Single(number, group, index, settings)
             for number, (group, index, settings) in enumerate(_numbered(groups, self.param_groups))
@@ -220,6 +222,8 @@ class ParameterwiseOptimizer(torch.optim.Optimizer):
         def step(_: Tensor) -> None:
             grad = single.member.grad
             assert grad is not None
+            assert single.number not in self._stepped, "a second backward pass in a step"
+            self._stepped.add(single.number)
             norm = torch.linalg.vector_norm(grad, dtype=torch.float32)
             single.group.note_stepped(norm)
             if self._max_grad_norm > 0:
@@ -230,7 +234,8 @@ class ParameterwiseOptimizer(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Step every tensor that has a gradient."""
+        """Step every tensor that has a gradient: none where the backward pass has done it."""
+        self._stepped.clear()
         for single in self._singles:
             if single.member.grad is not None:
                 single.step(self._rounding)
@@ -240,6 +245,7 @@ class ParameterwiseOptimizer(torch.optim.Optimizer):
         return {"of_tensor": {one.number: one.state for one in self._singles}}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        self._stepped.clear()  # A step that came to nothing.
         for single in self._singles:
             single.load(state_dict["of_tensor"][single.number])
 

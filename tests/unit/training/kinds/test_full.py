@@ -192,3 +192,10 @@ def test_a_folder_is_no_base(base: Path, tmp_path: Path) -> None:
         model.part(part).save_pretrained(folder / part)
     with pytest.raises(CheckpointError, match="single"):
         KIND.check_model(settings_of(folder), open_checkpoint(folder))
+
+
+def test_what_saves_memory_is_not_advised_where_it_would_be_refused(base: Path) -> None:
+    fused = next(one for one in KIND.memory_changes() if one.path == "full.fused_backward")
+    assert fused.applies(settings_of(base))
+    for other in ("preservation.enabled=true", "train.precision=fp16", "optimizer.name=Prodigy"):
+        assert not fused.applies(settings_of(base, other)), other

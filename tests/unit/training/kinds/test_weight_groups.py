@@ -192,3 +192,32 @@ def test_a_weight_without_a_gradient_stays() -> None:
     optimizer.step()
     moved = [not torch.equal(now, then) for now, then in zip(group.tensors, before, strict=True)]
     assert moved == [True, True, True, True, False, False]
+
+
+def fused_one() -> tuple[nn.Module, WeightGroup, ParameterwiseOptimizer]:
+    layers = network()
+    group = WeightGroup("unet", list(layers.parameters()), None, 1e-2, fused=True)
+    return layers, group, ParameterwiseOptimizer("AdamW", [group], {}, StochasticRounding(0),
+                                                 fused=True)  # fmt: skip
+
+
+def test_a_second_backward_pass_in_a_step_is_no_second_step() -> None:
+    layers, _, optimizer = fused_one()
+    loss_of(layers, 0).backward()
+    stepped = [tensor.clone() for tensor in layers.parameters()]
+    with pytest.raises(AssertionError, match="second backward pass"):
+        loss_of(layers, 1).backward()
+    assert all(map(torch.equal, stepped, layers.parameters()))
+    optimizer.step()
+    for weight in layers.parameters():
+        weight.grad = None
+    loss_of(layers, 1).backward()
+    assert not any(map(torch.equal, stepped, layers.parameters()))
+
+
+def test_gradients_of_other_processes_are_not_waited_for_in_vain() -> None:
+    """What is stepped has no gradient; one of noughts would be a second step."""
+    layers, group, _ = fused_one()
+    loss_of(layers, 0).backward()
+    with pytest.raises(AssertionError, match="other processes"):
+        group.complete_grads()

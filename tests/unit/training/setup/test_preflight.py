@@ -27,7 +27,7 @@ def data(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run_plan(folder: Path, **changes: str) -> RunPlan:
+def run_plan(folder: Path, processes: int = 1, **changes: str) -> RunPlan:
     settings = {
         "data.path": str(folder / "data"),
         "save.output": str(folder / "out"),
@@ -36,7 +36,7 @@ def run_plan(folder: Path, **changes: str) -> RunPlan:
         "loss.mask_folder": str(folder / "masks"),
         **{name.replace("__", "."): value for name, value in changes.items()},
     }
-    return preflight(load_settings(None, settings))
+    return preflight(load_settings(None, settings), processes)
 
 
 def test_faces_and_masks_are_found(data: Path) -> None:
@@ -63,6 +63,13 @@ def test_all_that_is_wrong_is_said_at_once(data: Path) -> None:
     assert "the file is empty" in text
     assert "20x20 around 400, 30" in text
     assert len(caught.value.problems) == 3
+
+
+def test_what_several_processes_cannot_train_is_said(data: Path) -> None:
+    fused = {"train__kind": "full", "full__fused_backward": "true"}
+    assert run_plan(data, **fused).preservation is None
+    with pytest.raises(UserError, match="the 2 processes have summed"):
+        run_plan(data, 2, **fused)
 
 
 def test_a_changed_mask_is_another_dataset(data: Path) -> None:
