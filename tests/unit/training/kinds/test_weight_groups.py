@@ -184,8 +184,8 @@ def test_each_gradient_is_clipped_by_itself_within_the_backward_pass() -> None:
 
 def test_a_weight_without_a_gradient_stays() -> None:
     layers = network()
-    layers[3].requires_grad_(False)
     group = group_of(layers)
+    layers[3].requires_grad_(False)
     optimizer = ParameterwiseOptimizer("AdamW", [group], {}, StochasticRounding(0))
     before = [tensor.clone() for tensor in group.tensors]
     loss_of(layers, 0).backward()
