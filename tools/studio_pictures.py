@@ -81,6 +81,16 @@ def name_keys(page: Page) -> None:
     page.get_by_role("combobox", name="Folder of 2").press("Enter")
 
 
+def draw_four(page: Page) -> None:
+    page.locator(".lora-card", has=page.locator("img")).first.click()
+    prompt = "zorp, (smiling:1.2), [front view:side view:0.5], {green|blue} background"
+    page.get_by_role("textbox", name="Prompt", exact=True).fill(prompt)
+    page.get_by_label("Seed", exact=True).fill("4")
+    page.get_by_label("Pictures", exact=True).fill("4")
+    page.get_by_role("button", name="Draw", exact=True).click()
+    page.get_by_text("drawn in").wait_for(timeout=300_000)
+
+
 SEVERAL = {"optimizer.lr": ["1e-3", "2e-3"]}
 
 PICTURES = {
@@ -91,6 +101,7 @@ PICTURES = {
     ),
     "dataset": Picture("/dataset", {"path": "{demo}/dataset"}, ".image-cell", choose_one),
     "sort": Picture("/sort", {"path": "{demo}/dataset"}, "main img", name_keys),
+    "draw": Picture("/draw", {"project": "{demo}"}, ".lora-card", draw_four, height=900),
     "train": Picture(
         "/train",
         {"project": "{demo}", "sweep": json.dumps(SEVERAL).replace("{", "{{").replace("}", "}}")},

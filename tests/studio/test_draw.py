@@ -22,9 +22,11 @@ from safetensors.numpy import save_file
 from tests.studio.conftest import ADDRESS
 from tests.unit.jobs.drawings.stub import STUB
 
+from lorasmith.core.errors import PromptError
 from lorasmith.jobs.drawings.queue import Drawings
 from lorasmith.jobs.engine.drawing import DrawingEngine
 from lorasmith.jobs.engine.giving_way import GivingWay, jobs_of
+from lorasmith.jobs.picture_settings import picture_settings
 from lorasmith.studio.api.changes import _stream
 from lorasmith.studio.app import create_app
 from lorasmith.studio.context import Studio
@@ -213,3 +215,69 @@ def test_a_page_warms_up_what_it_will_ask(page: Page) -> None:
     while not page.studio.guard.engine.running:
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+MARKUP = "<script>alert(1)</script>"
+
+
+def test_markup_and_signs_of_terminals_are_text(page: Page, workspace: Path) -> None:
+    write_picture(workspace / "drawings" / "2026-01-02" / "1.png", f"{MARKUP}\n{TEXT}")
+    answer = page.client.get("/api/draw/history")
+    assert answer.headers["content-type"] == "application/json"
+    assert MARKUP in answer.json()["pictures"][0]["prompt"]
+    signs = f"{MARKUP} \x1b]0;x\x07\r\nzorp\u202e" + "x" * 10_000
+    write_lora(workspace / "a.safetensors", **{"modelspec.trigger_phrase": signs})
+    (workspace / "a.json").write_text(json.dumps({"negative text": "\x1b[31mtail\x00"}))
+    (card,) = page.get("/loras")["loras"]
+    assert card["trigger"].startswith(f"{MARKUP} ]0;x zorp x")
+    assert (len(card["trigger"]), card["negative"]) == (500, "[31mtail")
+    record = page.post(prompt=MARKUP, loras=[{"name": "a"}])
+    assert record["command_line"].endswith(f"'{MARKUP} <lora:a:1.0>'")
+    text = TEXT.replace("zorp ", "zorp\x1b[31m").replace("tail", "a\x07")
+    write_picture(workspace / "b.png", text)
+    taken = picture_settings(workspace / "b.png")["drawing"]
+    assert taken["prompt"] == "zorp\N{SYMBOL FOR ESCAPE}[31m"
+    assert taken["negative"] == "a\N{SYMBOL FOR BELL}"
+    answer = page.post(loras=[{"name": "a:1><script"}])
+    assert "ends a tag" in answer["problems"][0]["what"]
+
+
+@pytest.mark.parametrize("is_packed", [False, True], ids=["plain", "packed"])
+def test_a_chunk_of_ten_megabytes(page: Page, workspace: Path, is_packed: bool) -> None:
+    picture = workspace / "drawings" / "2026-01-02" / "1.png"
+    picture.parent.mkdir(parents=True)
+    info = PngInfo()
+    info.add_text("parameters", "a" * 10_000_000 + "\nSteps: 5, Seed: 7", zip=is_packed)
+    Image.new("RGB", (8, 8)).save(picture, pnginfo=info)
+    answer = page.client.get("/api/draw/history")
+    assert answer.status_code == 200
+    assert len(answer.content) < 500_000
+    with pytest.raises(PromptError, match="cannot be read" if is_packed else "more than 100,000"):
+        picture_settings(picture)
+
+
+def test_the_command_line_before_anything_is_drawn(page: Page) -> None:
+    line = page.post("/command-line", prompt="it's", steps=3)["line"]
+    assert line.startswith("lorasmith generate")
+    assert "--steps 3" in line
+    answer = page.client.post("/api/draw/command-line", json={"init": "../secret.png"})
+    assert answer.status_code == 403
+    assert page.get() == []
+
+
+def test_words_of_a_prompt_are_completed(page: Page, workspace: Path) -> None:
+    words = [each["tag"] for each in page.get("/words", project="zorp", prefix="sta")]
+    assert words[0] == "standing"
+    assert "starry background" in [each["tag"] for each in page.get("/words", prefix="star")]
+    (workspace / "tags.csv").write_text("starfish,0,9,\n", encoding="utf-8")
+    found = page.get("/words", prefix="star", words="tags.csv")
+    assert (found[0]["tag"], found[0]["source"]) == ("starfish", "list")
+    for query in ({"words": "../secret.txt"}, {"project": ".."}):
+        answer = page.client.get("/api/draw/words", params={"prefix": "s", **query})
+        assert answer.status_code == 403
+
+
+def test_what_drawings_begin_with_is_no_dataset(page: Page, workspace: Path) -> None:
+    write_picture(workspace / "zorp" / "dataset" / "drawings" / "inputs" / "mask.png")
+    images = page.client.get("/api/dataset/images", params={"path": "zorp"}).json()
+    assert [Path(name).name for name in images["names"]] == ["0.png", "1.png", "2.png"]

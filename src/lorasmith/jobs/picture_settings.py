@@ -8,7 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from lorasmith.core.errors import UserError
+from lorasmith.core.errors import PromptError, UserError
+from lorasmith.core.terminal import clean
 from lorasmith.formats.run_paths import lora_folder
 from lorasmith.prompts.lora_tags import take_tags
 from lorasmith.sampling.from_infotext import find_loras, request_of
@@ -16,6 +17,8 @@ from lorasmith.sampling.infotext import require_infotext
 from lorasmith.sampling.lora_library import LoraLibrary
 from lorasmith.sampling.samplers import SAMPLERS, find_sampler
 
+MOST_PROMPT = 100_000
+"""Characters of prompts that are taken; what wildcards may make of one, too."""
 _SAME = ("negative", "seed", "steps", "cfg", "cfg_rescale", "eta")
 
 
@@ -27,13 +30,18 @@ def picture_settings(path: Path, lora_dir: Path | None = None) -> dict[str, Any]
         lora_dir: where its LoRAs are looked for, by name and else by hash.
 
     Raises:
-        PromptError: it does not say, or a number in it is none.
+        PromptError: it does not say, says more than can be drawn, or a number in it is none.
     """
-    found = request_of(require_infotext(path), path)
+    info = require_infotext(path)
+    if len(info.prompt) + len(info.negative) > MOST_PROMPT:
+        what = f"its prompt has more than {MOST_PROMPT:,} characters"
+        raise PromptError.of(path, what, "choose a picture of a prompt that can be drawn")
+    found = request_of(info, path)
     request, hires = found.request, found.request.hires
     library = LoraLibrary(lora_folder(lora_dir) if lora_dir is not None else None)
     notes = list(found.notes)
     values: dict[str, Any] = {name: getattr(request, name) for name in _SAME}
+    values["negative"] = clean(request.negative)
     values["sampler"], values["schedule"] = request.sampler, request.schedule
     try:
         sampler = find_sampler(request.sampler, request.schedule)
@@ -51,7 +59,7 @@ def picture_settings(path: Path, lora_dir: Path | None = None) -> dict[str, Any]
             "hires": hires.scale, "hires_denoise": hires.denoise, "hires_steps": hires.steps,
             "hires_upscaler": hires.upscaler,
         }  # fmt: skip
-    prompt, tags, _ = take_tags(find_loras(request.prompt, found.lora_hashes, library))
+    prompt, tags, _ = take_tags(find_loras(clean(request.prompt), found.lora_hashes, library))
     # A tag with what only a text can say of it stays in the text.
     plain = [tag for tag in tags if tag.steps.start is None and tag.steps.stop is None]
     prompt = " ".join([prompt.strip(), *(tag.source for tag in tags if tag not in plain)]).strip()

@@ -88,7 +88,7 @@ def _read(path: Path) -> DrawnPicture | None:
     try:
         state = path.stat()
         with open_image(path) as image:
-            (width, height), text = image.size, generation_text(image)
+            (width, height), text = image.size, generation_text(image)[:MOST_TEXT]
     except DECODER_ERRORS:
         # Damaged, or its place alone is taken: it is being drawn.
         return None
@@ -99,8 +99,8 @@ def _read(path: Path) -> DrawnPicture | None:
         day=path.parent.name,
         width=width,
         height=height,
-        prompt=info.prompt[:MOST_TEXT],
-        negative=info.negative[:MOST_TEXT],
+        prompt=info.prompt,
+        negative=info.negative,
         settings=dict(info.settings),
-        text=text[:MOST_TEXT],
+        text=text,
     )

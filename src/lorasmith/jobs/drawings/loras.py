@@ -135,7 +135,7 @@ def _said(path: Path, size: int, changed: int) -> tuple[str, str] | None:
     if any(name.startswith("model.diffusion_model.") for name in tensors):
         return None
     base = said.get("ss_base_model_version") or said.get("modelspec.architecture", "")
-    return base[:200], said.get("modelspec.trigger_phrase", "").strip()[:500]
+    return _plain(base, 200), _plain(said.get("modelspec.trigger_phrase", ""))
 
 
 def _card(path: Path) -> dict[str, str | float]:
@@ -152,11 +152,17 @@ def _card(path: Path) -> dict[str, str | float]:
     found: dict[str, str | float] = {}
     for key, name in (("activation text", "trigger"), ("negative text", "negative")):
         if isinstance(values.get(key), str) and values[key].strip():
-            found[name] = values[key].strip()[:500]
+            found[name] = _plain(values[key])
     weight = values.get("preferred weight")
     if isinstance(weight, int | float) and 0 < weight <= 100:
         found["strength"] = float(weight)
     return found
+
+
+def _plain(text: str, most: int = 500) -> str:
+    """Words of a file's, which go into prompts and into command lines: without signs that a
+    terminal obeys, and in one line."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * most]).split())[:most]
 
 
 def _version(path: Path) -> str:
