@@ -70,7 +70,7 @@ def test_a_lora_with_a_word_is_gone_on_with_and_planned(tmp_path: Path) -> None:
     arguments = command(data, tmp_path / "parts", "pair", **settings)
     plan = run_here([*arguments, "--plan"])
     assert "2 vectors" in plan
-    assert "0.001" in plan, "the vectors' rate beside a LoRA"
+    assert "0.0005" in plan, "the vectors' rate beside a LoRA"
     run_here(command(data, tmp_path / "whole", "pair", **settings))
     run_here(command(data, tmp_path / "parts", "pair", **{**settings, "train__steps": "2"}))
     parts, whole = tmp_path / "parts" / "pair", tmp_path / "whole" / "pair"

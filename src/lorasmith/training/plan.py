@@ -203,7 +203,7 @@ def group_rates(run_plan: RunPlan, trained: Trained) -> tuple[GroupRate, ...]:
     factors = [rate.factor(step) for step in points]
     blocks, rates = run_plan.architecture.blocks, []
     for group in trained.parameter_groups():
-        lr = settings.optimizer.lrs[group.part] * group.rate
+        lr = settings.optimizer.lr_of(group.part) * group.rate
         group_blocks = {blocks.block(target) for target in group.targets}
         curve = tuple(lr * factor for factor in factors)
         rates.append(

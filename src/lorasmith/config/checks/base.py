@@ -22,4 +22,4 @@ def is_given(settings: TrainSettings, section: str, *names: str) -> bool:
 def trained_rates(s: TrainSettings) -> dict[str, float]:
     """Learning rate of each part that is trained."""
     trains = kind_facts(s).trains(s)
-    return {part: rate for part, rate in s.optimizer.lrs.items() if trains.get(part)}
+    return {part: s.optimizer.lr_of(part) for part, is_trained in trains.items() if is_trained}

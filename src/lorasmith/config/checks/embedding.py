@@ -35,7 +35,7 @@ def _one_init_for_each(s: TrainSettings) -> Iterator[Problem]:
 
 
 def _something_changes(s: TrainSettings) -> Iterator[Problem]:
-    if s.optimizer.lrs["embedding"] == 0:
+    if s.optimizer.lr_of("embedding") == 0:
         what = "the learning rate of the vectors is 0: nothing would change"
         yield Problem("optimizer.embedding_lr", what, "give a learning rate, such as 5e-3")
 
@@ -47,7 +47,7 @@ def _captions_change_their_meaning(s: TrainSettings) -> Iterator[Problem]:
 
 
 def _high_rate(s: TrainSettings) -> Iterator[Problem]:
-    facts, rate = optimizer_facts(s.optimizer.name), s.optimizer.lrs["embedding"]
+    facts, rate = optimizer_facts(s.optimizer.name), s.optimizer.lr_of("embedding")
     finds = facts.adaptive or facts.sets_its_own_lr(s.optimizer.args) or s.optimizer.seeks_lr
     if not finds and rate > HIGH_LR:
         what = f"a vector's numbers are about 0.01, and steps of {rate:g} throw them about"

@@ -99,14 +99,18 @@ class OptimizerSettings(Section):
 
     @property
     def lrs(self) -> dict[str, float]:
-        """Learning rate of each part: ``unet``, ``text_encoder`` and ``embedding``; while it is
-        still to be looked for, their ratio is what will stay."""
+        """Learning rate of each part: ``unet`` and ``text_encoder``, and ``embedding`` where it has
+        one of its own; while it is still to be looked for, their ratio is what will stay."""
         lr = self.full_lr
-        return {
+        rates = {
             "unet": lr if self.unet_lr is None else self.unet_lr,
             "text_encoder": lr if self.text_encoder_lr is None else self.text_encoder_lr,
-            "embedding": lr if self.embedding_lr is None else self.embedding_lr,
         }
+        return rates if self.embedding_lr is None else {**rates, "embedding": self.embedding_lr}
+
+    def lr_of(self, part: str) -> float:
+        """Learning rate of a part, its own or that of all."""
+        return self.lrs.get(part, self.full_lr)
 
     def seeking(self) -> OptimizerSettings:
         """The same with a rate that is to be looked for; the parts' rates stay in ratio."""

@@ -229,7 +229,7 @@ class FlatKind(PlainKind):
     ) -> list[FlatGroup]:
         optimizer = settings.optimizer
         pieces = (
-            (group.name, group.parameters, optimizer.lrs[group.part] * group.rate)
+            (group.name, group.parameters, optimizer.lr_of(group.part) * group.rate)
             for group in trained.parameter_groups()
         )
         return flat_groups(optimizer.name, pieces, compute)

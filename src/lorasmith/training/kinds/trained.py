@@ -27,7 +27,7 @@ class TrainedGroup(Protocol):
     def name(self) -> str: ...
     @property
     def part(self) -> str:
-        """Whose learning rate it is, of :attr:`.OptimizerSettings.lrs`."""
+        """Whose learning rate it is; see :meth:`.OptimizerSettings.lr_of`."""
 
     @property
     def rate(self) -> float: ...

@@ -262,7 +262,7 @@ def test_the_trigger_is_the_name_of_the_word_the_run_and_the_file(planned) -> No
     plan = planned()
     assert plan.settings.embedding.names == ["zorp"]
     assert plan.name == "zorp"
-    assert plan.settings.optimizer.lrs["embedding"] == 5e-3
+    assert plan.settings.optimizer.lr_of("embedding") == 5e-3
     assert plan.origins["optimizer.lr"] == "train.kind embedding"
     assert plan.preservation is None
 

@@ -17,5 +17,6 @@ def test_facts_name_sections_and_parts_that_there_are() -> None:
     for name, facts in FACTS.items():
         settings = load_settings(None, {"train.kind": name})
         assert set(facts.sections) <= set(sections()), name
-        assert set(facts.trains(settings)) <= set(settings.optimizer.lrs), name
+        rates = {f"{part}_lr" for part in facts.trains(settings)}
+        assert rates <= set(type(settings.optimizer).model_fields), name
         assert any(facts.trains(settings).values()), name
