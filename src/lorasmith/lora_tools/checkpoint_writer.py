@@ -13,7 +13,7 @@ import json
 import math
 import os
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from io import FileIO
@@ -64,6 +64,7 @@ class CheckpointRewriter:
         file: what is read.
         changes: by name; tensors that are not here stay as they are.
         dtype: of all floating-point numbers of 16 bits or more; ``None`` leaves each its own.
+        widened: tensors that are float32 whatever ``dtype`` says.
         like_library: tensors are in the order of the format's own library, whatever order they
             had, and what is only rounded may hold NaN, as a copy may.
 
@@ -77,11 +78,13 @@ class CheckpointRewriter:
         changes: Mapping[str, Change],
         dtype: torch.dtype | None,
         *,
+        widened: Collection[str] = (),
         like_library: bool = False,
     ) -> None:
         self.file, self.changes = file, changes
         self._like_library = like_library
         self._wanted = None if dtype is None else DTYPE_NAMES[dtype]
+        self._widened = widened
         self._entries = self._read_entries()
         self._scratch = torch.empty(0)
 
@@ -176,11 +179,13 @@ class CheckpointRewriter:
             what = f"{odd[0]} is stored as {layouts[odd[0]][0]}, which is not known here"
             raise CheckpointError.of(file.path, what, "get another version of this file")
         return [
-            _Entry(name, shape, dtype, self._new_dtype(dtype), place)
+            _Entry(name, shape, dtype, self._new_dtype(name, dtype), place)
             for name, (dtype, shape, place) in layouts.items()
         ]
 
-    def _new_dtype(self, dtype: str) -> str:
+    def _new_dtype(self, name: str, dtype: str) -> str:
+        if name in self._widened:
+            return DTYPE_NAMES[torch.float32]
         return self._wanted if self._wanted is not None and dtype in FLOATS else dtype
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
-from lorasmith.core.errors import Stopped
+from lorasmith.core.errors import Stopped, UserError
 from lorasmith.core.events import EpochDone, RunFinished, RunStarted, StateSaved
 from lorasmith.tensors.transfer import frees_cpu
 from lorasmith.training.batches import StepInputs
@@ -118,7 +118,13 @@ def after_step(run: Run, meter: Meter, step: int, pending: PendingRequests) -> N
     # What this step produces first, its state last: a run that is killed in between does the
     # step again instead of going on without its files.
     if snapshot:
-        save_snapshot(run, done, epoch if ends_epoch else None)
+        try:
+            save_snapshot(run, done, epoch if ends_epoch else None)
+        except UserError:
+            if last:  # Whoever resumes has nothing to do but to write the result.
+                with contextlib.suppress(UserError):
+                    keep_state(run, meter, done)
+            raise
     if samples:
         draw_samples(run, done, epoch if ends_epoch else None)
     if validation:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -362,8 +363,22 @@ def _run(context: RunContext, *, resume: bool = False) -> None:
             run.processes.wait()  # A launcher ends all processes when the first has ended.
             raise
         if main:
-            kind_of(settings).finish(settings, folder.result, context.observer, context.controls)
+            finish(context)
             write_info(folder, status="done", seconds=run.stopwatch.rounded())
+
+
+def finish(context: RunContext) -> None:
+    """Let the kind make of the result what it makes, where no files of others are in its way."""
+    settings, folder = context.settings, context.folder
+    kind, own = kind_of(settings), folder.further_files
+    files = [folder.beside(ending) for ending in kind.further_files(settings)]
+    if taken := [path for path in files if os.path.lexists(path) and path not in own]:
+        context.warn(f"{taken[0]} is there already and not this run's: it stays, and none is made")
+        return
+    write_info(
+        folder, further_files=sorted(path.name[len(folder.name) :] for path in {*own, *files})
+    )
+    kind.finish(settings, folder.result, context.observer, context.controls)
 
 
 def log_to_wandb(run: Run, observers: Observers) -> None:
@@ -410,11 +425,11 @@ def say_what_differs(run: Run, info: Mapping[str, Any]) -> None:
     repeats, device = run.settings.performance.deterministic, run.model.device
     if repeats != info.get("deterministic", repeats):
         text = f"performance.deterministic is {repeats}, and was {not repeats} until now".lower()
-        run.warn(f"{text}: the LoRA is not that of an unbroken run")
+        run.warn(f"{text}: the result is not that of an unbroken run")
     elif device.type not in ("cpu", "meta") and not repeats:
         run.inform(
             f"on {device_name(device)} sums have no fixed order without performance.deterministic: "
-            "the LoRA will be as good as that of an unbroken run, and not the same to the last bit"
+            "the result will be as good as an unbroken run's, and not the same to the last bit"
         )
     now, before = nf4_unpacker_of(run), info.get("nf4_unpacker")
     if not now or now == before:
@@ -424,7 +439,7 @@ def say_what_differs(run: Run, info: Mapping[str, Any]) -> None:
         return
     run.warn(
         "this run was begun by a version of lorasmith that rounded 4-bit weights otherwise when it "
-        "unpacked them: it goes on as well, but its LoRA is not that of an unbroken run"
+        "unpacked them: it goes on as well, but its result is not that of an unbroken run"
     )
 
 
@@ -441,7 +456,7 @@ def go_on_longer(run: Run, earlier_steps: int) -> None:
         f"the schedule ({now.schedule.name}) was laid out over {earlier_steps} steps and is now "
         f"over {run.steps}: the learning rate goes on at {now.factor(done):.3g} of its full value, "
         f"after {before.factor(done - 1):.3g} at the last step. A run of {run.steps} steps from "
-        "the start would have had other rates until here, so its LoRA is not the same"
+        "the start would have had other rates until here, so its result is not the same"
     )
 
 

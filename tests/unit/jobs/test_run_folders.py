@@ -13,7 +13,7 @@ from lorasmith.core.locks import lock_file
 from lorasmith.jobs.queue.ledger import Ledger
 from lorasmith.jobs.runs.folders import copy_lora, remove_run, rename_run, restore_run
 from lorasmith.jobs.runs.reader import RunReader, find_runs
-from lorasmith.training.runs.folder import RunFolder
+from lorasmith.training.runs.folder import RunFolder, write_info
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -55,7 +55,8 @@ def test_a_run_gets_another_name(tmp_path: Path) -> None:
 
 
 def test_only_what_is_called_like_the_run_gets_its_new_name(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "zorp", **{"train.kind": "full", "full.extract_rank": "16"})
+    run = write_run(tmp_path / "zorp")
+    write_info(RunFolder(run), further_files=["-rank16.safetensors"])
     for name in ("zorp", "zorp-rank16", "best", "a", "zorp-rank4"):
         (run / f"{name}.safetensors").write_text(name, "utf-8")
     for name in ("zorp.preview.png", "zorp-000001.png", "best.png"):
@@ -261,3 +262,20 @@ def test_a_lora_is_copied_where_a_web_ui_looks(tmp_path: Path) -> None:
         copy_lora(lora, place)
     with pytest.raises(RunError, match="is no LoRA file"):
         copy_lora(run / "run.json", place)
+
+
+def test_what_was_made_of_the_result_goes_with_its_run(tmp_path: Path) -> None:
+    """And what others call so stays."""
+    hidden = flat_run(tmp_path)
+    write_info(RunFolder(hidden), further_files=["-rank4.safetensors"])
+    for rank in (4, 8):
+        (tmp_path / f"zorp-rank{rank}.safetensors").write_bytes(b"LoRA")
+    new = rename_run(hidden, "blarg")
+    assert (tmp_path / "blarg-rank4.safetensors").is_file()
+    assert (tmp_path / "zorp-rank8.safetensors").is_file()
+    assert RunFolder(new).further_files == [tmp_path / "blarg-rank4.safetensors"]
+    kept = remove_run(new)
+    assert kept is not None
+    assert not (tmp_path / "blarg-rank4.safetensors").exists()
+    restore_run(kept)
+    assert (tmp_path / "blarg-rank4.safetensors").is_file()

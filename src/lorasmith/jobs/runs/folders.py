@@ -9,13 +9,12 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from lorasmith.config.load import load_settings
 from lorasmith.core.disk import discard, remove_folder, rename, replace_file, write_error
-from lorasmith.core.errors import RunError, UserError
+from lorasmith.core.errors import RunError
 from lorasmith.core.file_names import name_problem
 from lorasmith.core.files import free_bytes
 from lorasmith.core.text import bytes_text
-from lorasmith.formats.run_paths import extracted_path, hidden_folder, lora_name, loras_of
+from lorasmith.formats.run_paths import hidden_folder, lora_name, loras_of
 from lorasmith.jobs.queue.ledger import Ledger
 from lorasmith.training.runs.folder import FILES, RunFolder, existing_run_folder
 
@@ -209,7 +208,7 @@ def _own(folder: RunFolder) -> Iterator[Path]:
     """The LoRA files under the run's name, and what lies beside each: cards and previews."""
     loras = {path.stem for path in folder.loras.glob("*.safetensors")}
     runs = {loras_of(path)[1] for path in folder.loras.glob(".*.lorasmith")}
-    own = {folder.name, *_extracted(folder)}
+    own = {folder.name, *(path.stem for path in folder.further_files)}
     for path in sorted(folder.loras.iterdir()):
         if not path.is_file() or (not folder.flat and path.name in FILES):
             continue
@@ -218,14 +217,6 @@ def _own(folder: RunFolder) -> Iterator[Path]:
         owner = max(owners, key=len, default=path.stem)
         if owner in own or lora_name(Path(owner)) == folder.name:
             yield path
-
-
-def _extracted(folder: RunFolder) -> Iterator[str]:
-    """The name of the LoRA that the run's settings have extracted from its result."""
-    with contextlib.suppress(UserError):
-        settings = load_settings(folder.settings)
-        if settings.train.kind == "full" and settings.full.extract_rank is not None:
-            yield extracted_path(folder.result, settings.full.extract_rank).stem
 
 
 def _samples_beside(folder: RunFolder) -> list[Path]:

@@ -17,7 +17,7 @@ from lorasmith.config.schema import TrainSettings, replace_settings
 from lorasmith.core.disk import remove_file
 from lorasmith.core.errors import SettingsError, UserError
 from lorasmith.core.events import Controls, Notice, Observer, ignore
-from lorasmith.formats.run_paths import extracted_path
+from lorasmith.formats.run_paths import extracted_ending, extracted_path
 from lorasmith.lora_tools.extract import Parts, extract
 from lorasmith.models.open import OpenedCheckpoint
 from lorasmith.models.skeleton import skeleton_roots, stored_shapes
@@ -78,7 +78,8 @@ class FullKind(PlainKind):
             Weight(target, name, parameter, masters.get((target.root.folder, name)))
             for (target, name), parameter in zip(chosen, parameters, strict=True)
         ]
-        return FullWeights(networks, weights, checkpoint, StochasticRounding(settings.train.seed))
+        rounding = StochasticRounding(settings.train.seed)
+        return FullWeights(networks, weights, checkpoint, rounding, observe)
 
     def planned(self, settings: TrainSettings, checkpoint: OpenedCheckpoint) -> FullWeights:
         shapes = stored_shapes(checkpoint)
@@ -110,7 +111,12 @@ class FullKind(PlainKind):
         averages = numbers if settings.train.ema else 0
         beside = sum(facts.values_for(shape) for shape in shapes) + averages
         held = PRECISIONS[settings.full.weights].itemsize
-        return Disk("checkpoints", file, held * numbers + int(4 * beside))
+        return Disk(
+            "checkpoints",
+            file,
+            held * numbers + int(4 * beside),
+            _extracted_bytes(settings.full.extract_rank, shapes),
+        )
 
     def memory_changes(self) -> tuple[MemoryChange, ...]:
         def can_be_bf16(s: TrainSettings) -> bool:
@@ -138,6 +144,10 @@ class FullKind(PlainKind):
 
     def next_steps(self, run: str, result: str, *, drawn: bool) -> dict[str, str]:
         return {f'lorasmith generate --model {result} "PROMPT"': "draw with the checkpoint"}
+
+    def further_files(self, settings: TrainSettings) -> tuple[str, ...]:
+        rank = settings.full.extract_rank
+        return () if rank is None else (extracted_ending(rank),)
 
     def finish(
         self, settings: TrainSettings, result: Path, observe: Observer, controls: Controls
@@ -205,6 +215,15 @@ class FullKind(PlainKind):
 
         optimizer.register_step_post_hook(sync)
         return optimizer
+
+
+def _extracted_bytes(rank: int | None, shapes: Sequence[tuple[int, ...]]) -> dict[str, int]:
+    """Of the LoRA of the difference, in fp16: two factors for each matrix and convolution."""
+    if rank is None:
+        return {}
+    sides = [(shape[0], math.prod(shape[1:])) for shape in shapes if len(shape) > 1]
+    numbers = sum(min(rank, *each) * sum(each) for each in sides)
+    return {"extracted LoRA": numbers * torch.float16.itemsize}
 
 
 def _with_rate(

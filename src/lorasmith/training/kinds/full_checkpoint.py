@@ -6,8 +6,9 @@ the VAE always, goes over byte for byte. It is written tensor by tensor.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -67,6 +68,24 @@ class FullCheckpoint:
         assert stored.file.pickle is not None
         return DTYPES[stored.file.pickle.tensors[stored.place.name].dtype]
 
+    def too_narrow(self, largest: Mapping[Place, float]) -> set[str]:
+        """Tensors of the file whose type is too narrow for what training made of them.
+
+        Args:
+            largest: absolute value of each weight.
+        """
+        return {
+            self._opened.weights[part][name].place.name
+            for (part, name), value in largest.items()
+            if math.isfinite(value) and not _holds(self.dtype((part, name)), value)
+        }
+
+    def saved_dtype(self, place: Place, widened: Collection[str]) -> torch.dtype:
+        """The type that a weight is written in, where ``widened`` are float32."""
+        part, name = place
+        is_wider = self._opened.weights[part][name].place.name in widened
+        return torch.float32 if is_wider else self.dtype(place)
+
     def read(self, dtype: torch.dtype, device: torch.device) -> Iterator[tuple[Place, Tensor]]:
         """The base's own numbers of what is trained, in file order.
 
@@ -86,20 +105,34 @@ class FullCheckpoint:
         return {"format": "pt", **carried_metadata(self.file.metadata), **own}
 
     def write(
-        self, path: Path, values: Mapping[Place, Values], metadata: Mapping[str, str]
+        self,
+        path: Path,
+        values: Mapping[Place, Values],
+        metadata: Mapping[str, str],
+        widened: Collection[str] = (),
     ) -> None:
         """Write the checkpoint atomically.
 
+        Args:
+            values: numbers that the types can hold.
+            widened: tensors of the file that are float32 in it, of :meth:`too_narrow`.
+
         Raises:
-            CheckpointError: a weight is no number, or too large for the type that it is stored in.
+            CheckpointError: the base is gone, of which the rest is copied.
             RunError: the disk is full or the folder cannot be written to.
         """
         changes: dict[str, list[tuple[Place, Values]]] = defaultdict(list)
         for (part, name), value in values.items():
             stored = self._opened.weights[part][name].place.name
             changes[stored].append(((part, name), value))
+        if not self.file.path.is_file():
+            what = "is gone, and checkpoints are this file with what was trained in it"
+            raise CheckpointError.of(self.file.path, what, "put it back, and resume the run")
         rewriter = CheckpointRewriter(
-            self.file, {stored: self._change(each) for stored, each in changes.items()}, None
+            self.file,
+            {stored: self._change(each) for stored, each in changes.items()},
+            None,
+            widened=widened,
         )
         rewriter.write(path, self.metadata(metadata), Controls(), lambda _: None)
 
@@ -112,3 +145,7 @@ class FullCheckpoint:
                 placed(stored, place).view(shape).copy_(value())
 
         return change
+
+
+def _holds(dtype: torch.dtype, value: float) -> bool:
+    return bool(torch.tensor(value, dtype=torch.float64).to(dtype).isfinite())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -14,7 +15,8 @@ from torch import Tensor, nn
 
 from lorasmith.adapters.targets import PRESETS, Selection, Target, matches, select
 from lorasmith.config.sections.full import FullSettings
-from lorasmith.core.errors import Problem, SettingsError
+from lorasmith.core.errors import Problem, RunError, SettingsError
+from lorasmith.core.events import Notice, Observer, ignore
 from lorasmith.core.text import did_you_mean, quantity
 from lorasmith.formats.adapter_roots import AdapterRoot
 from lorasmith.tensors.rounding import StochasticRounding
@@ -152,6 +154,7 @@ class FullWeights:
         networks: the model's, by their folder's name; empty where only sizes are asked for.
         checkpoint: where the base's numbers are, and what is saved; ``None`` on the meta device.
         rounding: is told each step.
+        observe: is told of what is odd about a file.
         stand_ins: for each weight the numbers that the model has while this is attached; ``None``
             for those that are trained.
     """
@@ -164,12 +167,13 @@ class FullWeights:
         weights: Sequence[Weight],
         checkpoint: FullCheckpoint | None,
         rounding: StochasticRounding,
+        observe: Observer = ignore,
         *,
         stand_ins: Sequence[Tensor] | None = None,
     ) -> None:
         self.networks, self.weights = dict(networks), list(weights)
         self.checkpoint, self.rounding = checkpoint, rounding
-        self._stand_ins = stand_ins
+        self._observe, self._stand_ins = observe, stand_ins
         self._base: list[Tensor] | None = None
 
     def __str__(self) -> str:
@@ -297,21 +301,49 @@ class FullWeights:
                 weight.parameter.copy_(weight.master)
 
     def save(self, path: Path, metadata: Mapping[str, str], dtype: torch.dtype) -> None:
-        """Write the checkpoint; its types are the base's own, whatever ``dtype``."""
+        """Write the checkpoint; its types are the base's own, whatever ``dtype``, but for weights
+        that have grown beyond them.
+
+        Raises:
+            CheckpointError: the base is gone.
+            RunError: weights are no numbers, or the file cannot be written.
+        """
         assert self.checkpoint is not None
+        largest = self._largest()
+        for place, value in largest.items():
+            if not math.isfinite(value):
+                what = f"the numbers of {'.'.join(place)} are none; not written"
+                raise RunError.of(path, what, "lower optimizer.lr")
+        widened = self.checkpoint.too_narrow(largest)
+        if widened:
+            what = f"{path}: {max(largest.values()):.3g} is the largest weight, too large for the "
+            what += f"base's own number format: {quantity(len(widened), 'tensor')} are in fp32. "
+            what += "Programs that compute in fp16 cannot use it; lower optimizer.lr"
+            self._observe(Notice("warning", what))
         values = {weight.place: partial(_on_cpu, weight.member) for weight in self.weights}
-        self.checkpoint.write(path, values, metadata)
+        self.checkpoint.write(path, values, metadata, widened)
 
     def as_saved(self, dtype: torch.dtype) -> FullWeights:
         """As :meth:`save` writes them, in main memory."""
         assert self.checkpoint is not None
+        widened, saved_dtype = (
+            self.checkpoint.too_narrow(self._largest()),
+            self.checkpoint.saved_dtype,
+        )
         saved = [
-            weight.member.detach().to(CPU, self.checkpoint.dtype(weight.place), copy=True)
+            weight.member.detach().to(CPU, saved_dtype(weight.place, widened), copy=True)
             for weight in self.weights
         ]
         return FullWeights(
             self.networks, self.weights, self.checkpoint, self.rounding, stand_ins=saved
         )
+
+    @torch.no_grad()
+    def _largest(self) -> dict[Place, float]:
+        """The absolute value of each weight; NaN where there is one."""
+        largest = torch.stack([weight.member.abs().max().float() for weight in self.weights])
+        places = (weight.place for weight in self.weights)
+        return dict(zip(places, largest.tolist(), strict=True))
 
 
 def _on_cpu(parameter: nn.Parameter) -> Tensor:

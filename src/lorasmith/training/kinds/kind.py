@@ -60,11 +60,13 @@ class Disk:
     Args:
         what: the files are, in the plural: "LoRA files".
         file, state: bytes of one, and of a training state.
+        at_the_end: bytes of what :meth:`Kind.finish` makes, by what that is.
     """
 
     what: str
     file: int
     state: int
+    at_the_end: Mapping[str, int] = field(default_factory=dict)
 
 
 class Kind(Protocol):
@@ -188,6 +190,10 @@ class Kind(Protocol):
             Stopped: asked to stop.
         """
 
+    def further_files(self, settings: TrainSettings) -> tuple[str, ...]:
+        """What :meth:`finish` makes beside the result: what follows the run's name in each file's
+        name, such as "-rank4.safetensors"."""
+
     def prompt(self, prompt: str, name: str) -> str:
         """A prompt as one writes it in a web UI to draw with the file of that name."""
 
@@ -217,6 +223,9 @@ class PlainKind:
         self, settings: TrainSettings, result: Path, observe: Observer, controls: Controls
     ) -> None:
         """Nothing: the file is all."""
+
+    def further_files(self, settings: TrainSettings) -> tuple[str, ...]:
+        return ()
 
 
 class FlatKind(PlainKind):

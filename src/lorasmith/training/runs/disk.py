@@ -67,6 +67,7 @@ def planned_disk(run_plan: RunPlan, disk: Disk, files: int) -> dict[str, int]:
     latents = cells // architecture.latent_factor**2 * architecture.latent_channels * 2 * 4
     return {
         disk.what: files * disk.file,
+        **disk.at_the_end,
         "training states": KEPT_STATES * disk.state,
         "latent cache": latents if settings.performance.cache_latents else 0,
     }

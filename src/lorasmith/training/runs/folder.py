@@ -141,6 +141,20 @@ class RunFolder:
         files = sorted(self.loras.glob("*.safetensors"))
         return [path for path in files if not self.flat or lora_name(path) == self.name]
 
+    def beside(self, ending: str) -> Path:
+        """The file of this run beside its result whose name ends so: "-rank4.safetensors"."""
+        return self.loras / f"{self.name}{ending}"
+
+    @property
+    def further_files(self) -> list[Path]:
+        """What was made of the result, whether it is there or not; those of others may have such
+        names."""
+        endings = None
+        with contextlib.suppress(RunError):  # Of a damaged file nothing is known.
+            endings = read_info(self).get("further_files")
+        endings = endings if isinstance(endings, list) else []
+        return [self.beside(str(ending)) for ending in endings]
+
     def sample(self, step: int, epoch: int | None, index: int, seed: int) -> Path:
         """The image of prompt ``index`` after ``step``, which ends ``epoch`` if that is given."""
         if not self.flat:

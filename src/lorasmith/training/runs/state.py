@@ -68,7 +68,7 @@ def put_back(content: dict[str, Any], trainer: TrainStep, where: Path) -> Positi
             raise RunError.of(
                 where,
                 f"does not hold this run's {group.name} parameters",
-                "adapter settings cannot change on resume; start a new run instead",
+                "what is trained cannot change on resume; start a new run instead",
             )
         group.take(values)
     trainer.optimizer.load_state_dict(content["optimizer"])

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from lorasmith.config.load import load_settings
 from lorasmith.config.schema import TrainSettings
-from lorasmith.core.errors import CheckpointError, SettingsError
+from lorasmith.core.errors import CheckpointError, RunError, SettingsError
+from lorasmith.core.events import Controls
 from lorasmith.models.diffusion_model import DiffusionModel
 from lorasmith.models.families.table import FAMILIES
 from lorasmith.models.load import load_model
@@ -199,3 +200,73 @@ def test_what_saves_memory_is_not_advised_where_it_would_be_refused(base: Path) 
     assert fused.applies(settings_of(base))
     for other in ("preservation.enabled=true", "train.precision=fp16", "optimizer.name=Prodigy"):
         assert not fused.applies(settings_of(base, other)), other
+
+
+@pytest.fixture(scope="module")
+def half(base: Path) -> Path:
+    """The base as most are: in fp16."""
+    with safe_open(base, "pt") as file:
+        metadata = file.metadata()
+    tensors = {name: tensor.half() for name, tensor in load_file(base).items()}
+    save_file(tensors, base.with_name("half.safetensors"), metadata)
+    return base.with_name("half.safetensors")
+
+
+def grown(trained: FullWeights, value: float) -> None:
+    with torch.no_grad():
+        trained.weights[0].member.view(-1)[0] = value
+
+
+def test_weights_beyond_the_bases_type_are_saved_wider_and_told(half: Path, tmp_path: Path) -> None:
+    """Otherwise a run could not be ended: it would come to the same weights again."""
+    model, told = load_model(half), []
+    trained = KIND.build(settings_of(half), model, told.append)
+    grown(trained, 1e6)
+    trained.save(tmp_path / "new.safetensors", {}, torch.float32)
+    old, new = load_file(half), load_file(tmp_path / "new.safetensors")
+    (wider,) = {name for name in old if new[name].dtype != torch.float16}
+    assert new[wider].dtype == torch.float32
+    assert float(new[wider].view(-1)[0]) == 1e6
+    assert all(torch.equal(old[name], new[name]) for name in old if name != wider)
+    (notice,) = told
+    assert "1e+06 is the largest weight" in notice.text
+    assert "lower optimizer.lr" in notice.text
+    with trained.replaced_by(trained.as_saved(torch.float32)):
+        shown = trained.weights[0].parameter.detach().clone()
+    again = load_model(tmp_path / "new.safetensors")
+    name = trained.weights[0].name
+    assert torch.equal(shown, again.denoiser.get_parameter(name))
+
+
+def test_no_numbers_are_not_saved(half: Path, tmp_path: Path) -> None:
+    _, trained = build(half)
+    for bad in (float("nan"), float("inf")):
+        grown(trained, bad)
+        with pytest.raises(RunError, match=r"not written \(lower optimizer\.lr\)"):
+            trained.save(tmp_path / "new.safetensors", {}, torch.float32)
+    assert not (tmp_path / "new.safetensors").exists()
+
+
+def test_a_base_that_is_gone_is_named(base: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "base.safetensors"
+    moved.write_bytes(base.read_bytes())
+    _, trained = build(moved)
+    moved.unlink()
+    with pytest.raises(CheckpointError, match="put it back, and resume"):
+        trained.save(tmp_path / "new.safetensors", {}, torch.float32)
+
+
+def test_the_plan_has_the_extracted_lora(base: Path, tmp_path: Path) -> None:
+    settings = settings_of(base, "full.extract_rank=4")
+    opened = open_checkpoint(base)
+    planned = KIND.disk(settings, KIND.planned(settings, opened), opened).at_the_end
+    _, trained = build(base, "full.extract_rank=4")
+    move(trained)
+    result = tmp_path / "run.safetensors"
+    trained.save(result, {}, torch.float32)
+    KIND.finish(settings, result, lambda event: None, Controls())
+    size = (tmp_path / "run-rank4.safetensors").stat().st_size
+    header = 8 + int.from_bytes((tmp_path / "run-rank4.safetensors").read_bytes()[:8], "little")
+    assert planned["extracted LoRA"] == pytest.approx(size - header, rel=0.1)
+    settings = settings_of(base)
+    assert not KIND.disk(settings, KIND.planned(settings, opened), opened).at_the_end
