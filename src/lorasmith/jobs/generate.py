@@ -82,6 +82,11 @@ class GenerateRequest(ImageJob):
         None, "Draw the prompts of this file, one a line", metavar="FILE"
     )
     out: UserPath = option(Path("outputs"), "Folder for the pictures", metavar="DIR")
+    preview_of: UserPath | None = option(
+        None,
+        "Put the first picture beside this LoRA as its preview, NAME.png, as web UIs read it",
+        metavar="LORA",
+    )
 
     def run(self, observer: Observer, controls: Controls) -> GenerateReport:
         """
@@ -89,7 +94,13 @@ class GenerateRequest(ImageJob):
             UserError: with everything that is wrong; nothing has been written.
             Stopped: finished images stay.
         """
-        return draw(prepare(self, observer), observer, controls)
+        from lorasmith.jobs.drawings.loras import set_preview
+
+        report = draw(prepare(self, observer), observer, controls)
+        if self.preview_of is not None and report.images:
+            place = set_preview(self.preview_of, report.images[0])
+            observer(Notice("info", f"{place} is the preview of {self.preview_of.name}"))
+        return report
 
 
 def prepare(job: GenerateRequest, observer: Observer) -> Work:
@@ -98,6 +109,7 @@ def prepare(job: GenerateRequest, observer: Observer) -> Work:
     Raises:
         UserError: with everything that is wrong.
     """
+    from lorasmith.jobs.drawings.loras import require_lora
     from lorasmith.sampling.batching import check_requests
 
     problems = list(_contradictions(job))
@@ -125,6 +137,10 @@ def prepare(job: GenerateRequest, observer: Observer) -> Work:
             observer(Notice("info", f"seed {base.seed}{last}"))
     problems += check_requests(requests, library, sources.wildcards if sources else None)
     collect_problems(problems, lambda: check_writable(job.out))
+    if job.preview_of is not None:
+        lora = job.preview_of
+        collect_problems(problems, lambda: require_lora(lora))
+        collect_problems(problems, lambda: check_writable(lora.parent))
     place = None
     if model is not None:  # Without one there is nothing to say of layers and devices.
         place = collect_problems(

@@ -339,12 +339,23 @@ def test_a_line_of_prompts_is_saved_as_it_was_drawn(tmp_path) -> None:
         (("star", "--schedule", "karas"), "did you mean karras?"),
         (("star", "--sampler", "DPM adaptive"), "the nearest is DPM++ 2M"),
         (("star", "--batch", "0"), "--batch: 0 is out of range"),
+        (("star", "--preview-of", "none.safetensors"), "none.safetensors: is no LoRA file"),
     ],
 )
 def test_mistakes_with_the_newer_options(args, part) -> None:
     result = CliRunner().invoke(cli, ["generate", *args])
     assert result.exit_code == 2
     assert part in result.output, result.output
+
+
+def test_the_first_picture_becomes_a_loras_preview(tmp_path) -> None:
+    lora = tmp_path / "loras" / "a.b.safetensors"
+    lora.parent.mkdir()
+    lora.touch()
+    result = run("star", "--seed", "7", "--count", "2", *FAST, "--preview-of", str(lora))
+    assert "is the preview of" in result.output
+    first = tmp_path / "outputs" / "00001-7.png"
+    assert (lora.parent / "a.b.png").read_bytes() == first.read_bytes()
 
 
 def test_a_model_says_how_it_is_drawn_with_best_and_options_win(tmp_path) -> None:

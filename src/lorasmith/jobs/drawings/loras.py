@@ -92,6 +92,15 @@ def lora_cards(folder: Path) -> LoraCards:
     return LoraCards(folder=str(folder), loras=cards)
 
 
+def require_lora(path: Path) -> None:
+    """
+    Raises:
+        UserError: by its name it is no LoRA file, or it is not there.
+    """
+    if path.suffix.lower() != ".safetensors" or not path.is_file():
+        raise UserError.of(path, "is no LoRA file", "choose one that ends with .safetensors")
+
+
 def set_preview(lora: Path, picture: Path) -> Path:
     """Put a picture beside a LoRA as its preview, ``NAME.png``, with all that it says of itself;
     returns the file.
@@ -100,8 +109,7 @@ def set_preview(lora: Path, picture: Path) -> Path:
         UserError: the one is no LoRA file, or the other no PNG.
         WriteError: the file cannot be written.
     """
-    if lora.suffix.lower() != ".safetensors" or not lora.is_file():
-        raise UserError.of(lora, "is no LoRA file", "choose one that ends with .safetensors")
+    require_lora(lora)
     try:
         with open_image(picture) as image:
             is_png = image.format == "PNG"
