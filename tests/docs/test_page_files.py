@@ -33,6 +33,7 @@ OWN_OF_PAGES = {
     },
     "file-tools-inspect-convert.md": {"zorp.safetensors", "model.ckpt", "old/zorp.pt"},
     "file-tools-resize-merge.md": {"style.safetensors", "character.safetensors"},
+    "full-fine-tuning.md": {"runs/zorp-full/zorp-full.safetensors"},
     "generate.md": {
         *("cat.png", "hand.png", "big.png", "face.png", "their.png"),
         "outputs/00001-7.png",  # What any of the page's other commands may have drawn.
