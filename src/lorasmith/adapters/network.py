@@ -325,20 +325,24 @@ class AdapterNetwork:
             module.adapter.strength = strength[module.target.part]
 
     @contextlib.contextmanager
-    def disabled(self) -> Iterator[None]:
+    def at_strength(self, strength: float) -> Iterator[None]:
+        """So many times what it does within the block; negative for its opposite."""
+        adapters = list(self.adapters.values())
+        strengths = [adapter.strength for adapter in adapters]
+        for adapter in adapters:
+            adapter.strength = strength
+        try:
+            yield
+        finally:
+            for adapter, before in zip(adapters, strengths, strict=True):
+                adapter.strength = before
+
+    def disabled(self) -> contextlib.AbstractContextManager[None]:
         """Attached and without effect within the block: each layer gives what it alone would.
 
         Takes microseconds a module, and the device hears nothing of it.
         """
-        adapters = list(self.adapters.values())
-        strengths = [adapter.strength for adapter in adapters]
-        for adapter in adapters:
-            adapter.strength = 0.0
-        try:
-            yield
-        finally:
-            for adapter, strength in zip(adapters, strengths, strict=True):
-                adapter.strength = strength
+        return self.at_strength(0.0)
 
     def to(self, device: torch.device | str) -> Self:
         """Move the adapters; their parameters stay float32."""

@@ -31,6 +31,7 @@ class KindFacts:
             says of settings is meant for LoRAs, too, and counts for less.
         keeps_base: captions without its words mean what they did, whatever it learns.
         judged: its snapshots can be measured and compared.
+        steps: optimizer steps of a run that is not told how long; ``None``: it goes by its images.
     """
 
     title: str
@@ -40,6 +41,12 @@ class KindFacts:
     keeps_base: bool = False
     judged: bool = False
     one_pass: Callable[[TrainSettings], bool] = lambda settings: False
+    steps: int | None = None
+
+    @property
+    def takes_images(self) -> bool:
+        """Whether such runs are trained on images; others have their own idea of what to show."""
+        return self.steps is None
 
 
 def _adapter_parts(settings: TrainSettings) -> dict[str, bool]:
@@ -50,6 +57,14 @@ def _adapter_parts(settings: TrainSettings) -> dict[str, bool]:
 def _full_parts(settings: TrainSettings) -> dict[str, bool]:
     return {"unet": settings.full.unet, "text_encoder": settings.full.text_encoder}
 
+
+def _slider_parts(settings: TrainSettings) -> dict[str, bool]:
+    return {"unet": settings.adapter.parts["unet"], "text_encoder": False}
+
+
+# The rank of the paper's code: an attribute is one direction. Of its 1000 steps half will do, since
+# each trains both sides.
+SLIDER = {"adapter.type": "lora", "adapter.rank": 4, "adapter.alpha": 4}
 
 KINDS: Mapping[str, KindFacts] = {
     "lora": KindFacts("a LoRA", ("adapter",), _adapter_parts, judged=True),
@@ -73,6 +88,9 @@ KINDS: Mapping[str, KindFacts] = {
         _full_parts,
         one_pass=lambda settings: settings.full.fused_backward,
         defaults={"optimizer.lr": 5e-6},  # diffusers' DreamBooth example.
+    ),
+    "slider": KindFacts(
+        "a slider", ("adapter", "slider"), _slider_parts, defaults=SLIDER, steps=500
     ),
 }
 

@@ -29,6 +29,7 @@ from lorasmith.config.sections.run import (
     SampleSettings,
     SaveSettings,
 )
+from lorasmith.config.sections.slider import SliderSettings
 from lorasmith.config.sections.validation import ValidationSettings, WatchdogSettings
 
 
@@ -48,6 +49,7 @@ class TrainSettings(BaseModel):
     adapter: AdapterSettings = Field(default_factory=AdapterSettings)
     embedding: EmbeddingSettings = Field(default_factory=EmbeddingSettings)
     full: FullSettings = Field(default_factory=FullSettings)
+    slider: SliderSettings = Field(default_factory=SliderSettings)
     optimizer: OptimizerSettings = Field(default_factory=OptimizerSettings)
     schedule: ScheduleSettings = Field(default_factory=ScheduleSettings)
     loss: LossSettings = Field(default_factory=LossSettings)

@@ -19,6 +19,7 @@ from lorasmith.training.runs.control import (
 )
 from lorasmith.training.runs.result_cards import write_cards
 from lorasmith.training.runs.snapshots import (
+    draw_last,
     draw_samples,
     judge_snapshot,
     keep_best,
@@ -72,6 +73,7 @@ def train(run: Run) -> None:
             ended = gains_no_more(run, done)
 
     keep_best(run, done)
+    draw_last(run, done)
     write_cards(run)
     run.observer(RunFinished("done", done, run.stopwatch.rounded()))
 

@@ -5,7 +5,7 @@ Shapes: B samples of a micro-batch, C latent channels, h x w latent size, T text
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -153,6 +153,21 @@ class Objective:
             prediction, noisy.target, threshold=noisy.threshold, mask=noisy.mask, outside=outside
         )
         return (loss * noisy.weight).sum()
+
+    def losses(
+        self,
+        model: DiffusionModel,
+        batch: MicroBatch,
+        step: int,
+        disabled: Disabled = nullcontext,
+    ) -> Generator[Tensor, None, None]:
+        """The :attr:`terms` that the loss is the sum of. Each has a graph of its own, and is to be
+        propagated back before the next is asked for."""
+        yield self.loss_sum(model, batch, step, disabled)
+
+    @property
+    def terms(self) -> int:
+        return 1
 
     def preservation_sum(
         self,

@@ -272,10 +272,9 @@ def _seconds(
     outside: bool = False,
 ) -> float:
     """Of samples of one size (width, height, px), as :func:`step_seconds` has it."""
-    architecture = run_plan.architecture
-    tokens = run_plan.settings.model.max_tokens + 2
+    prompts = kind_of(run_plan.settings).prompts
     return step_seconds(
-        Work.of(architecture, *size, tokens),
+        Work.of(run_plan.architecture, *size, run_plan.settings.model.max_tokens + 2),
         samples,
         batches,
         speed,
@@ -284,6 +283,7 @@ def _seconds(
         checkpointing=checkpointing,
         preserves=preserves,
         outside=outside,
+        further=0.0 if prompts is None else prompts.passes(run_plan.settings),
     )
 
 
@@ -374,7 +374,8 @@ def _costs(plan: Plan) -> Table:
     table.add_row(
         "disk", f"about {bytes_text(sum(disk.values()))}: {kinds} ({bytes_text(plan.free)} free)"
     )
-    table.add_row("base model's output", _kept(plan))
+    if plan.run_plan.has_images:
+        table.add_row("base model's output", _kept(plan))
     if judged := judged_steps(plan.run_plan):
         after = ", ".join(map(str, [*judged[:4], "…", judged[-1]] if len(judged) > 5 else judged))
         text = f"{quantity(len(judged), 'snapshot')}, after steps {after}: at most {SHARE:.0%} more"
@@ -443,12 +444,12 @@ def _files(plan: Plan) -> Iterator[str]:
     sample = settings.sample
     draws = bool(sample.at_start or sample.every_epochs or sample.every_steps)
     cards = [f"{folder.name}.{kind}" for kind in ("json", "md", *(["png"] if draws else []))]
+    cards += [folder.strip.name] if kind_of(settings).prompts else []
     loras = [*names, ", ".join(cards), *([f"{folder.samples.name}/"] if draws else [])]
     best = ["best/"] if judged_steps(plan.run_plan) else []
-    log = ["tensorboard/"] if settings.log.tensorboard else []
     records = [
         "settings.toml, run.json, dataset.json, dataset.txt", "events.jsonl, metrics.jsonl",
-        ", ".join(["state/", *best, *log]),
+        ", ".join(["state/", *best, *(["tensorboard/"] if settings.log.tensorboard else [])]),
     ]  # fmt: skip
     parts = (
         {folder.loras: loras, folder.path: records}

@@ -154,6 +154,30 @@ class LiveLatents(LatentSource):
         ])  # fmt: skip
 
 
+class NoLatents(LatentSource):
+    """Nothing but places for noise, where there are no images: runs on prompts draw their own.
+
+    Args:
+        channels, factor: of the model's latents, and pixels to each of them.
+    """
+
+    needs_model = False
+
+    def __init__(self, channels: int, factor: int) -> None:
+        self._channels, self._factor = channels, factor
+
+    def ahead(
+        self, samples: Sequence[SampleRef], views: Sequence[View]
+    ) -> Callable[[], tuple[Tensor, Tensor]]:
+        width, height = views[0].placement.bucket
+        shape = (len(samples), self._channels, height // self._factor, width // self._factor)
+        nothing = torch.zeros(shape)
+        return lambda: (nothing, nothing)
+
+    def masks(self, samples: Sequence[SampleRef], views: Sequence[View]) -> Tensor | None:
+        return None
+
+
 class LiveText(TextSource):
     """The text encoder at every step, because it is trained or because captions vary.
 
@@ -275,6 +299,9 @@ def measured_sources(
 
 def latent_source(run: RunContext, dataset: Dataset, model: DiffusionModel) -> LatentSource:
     """The latents of ``dataset``: what is trained on, or what is measured."""
+    if not run.run_plan.has_images:
+        architecture = run.run_plan.architecture
+        return NoLatents(architecture.latent_channels, architecture.latent_factor)
     live = LiveLatents(dataset, model, run.settings.data.background)
     if not run.settings.performance.cache_latents:
         return live

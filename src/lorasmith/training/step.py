@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -107,11 +108,15 @@ class TrainStep:
         )
 
     def _learn(self, step: int, batch: MicroBatch, total: int) -> Tensor:
-        objective, disabled = self.objective, self.trained.disabled
-        with cast_at_once(self.groups):
-            loss = objective.loss_sum(self.model, batch, step, disabled) / total
-            self._backward(loss)
-        return loss.detach()
+        losses = self.objective.losses(self.model, batch, step, self.trained.disabled)
+        whole = torch.zeros((), device=self.model.device)
+        with contextlib.closing(losses):
+            for _ in range(self.objective.terms):
+                with cast_at_once(self.groups):
+                    term = next(losses) / total
+                    self._backward(term)
+                whole += term.detach()
+        return whole
 
     def _preserve(self, step: int, batch: MicroBatch, total: int) -> Tensor:
         """After the loss's graph is gone, so that it takes no more memory than that."""

@@ -97,7 +97,11 @@ class Advised:
     @property
     def _length(self) -> str:
         planned = self.run_plan.length
-        return str(planned.length) if planned is not None else f"{self.run_plan.steps} steps"
+        return (
+            str(planned.length)
+            if planned is not None and planned.length is not None
+            else f"{self.run_plan.steps} steps"
+        )
 
     @property
     def _memory(self) -> str:
@@ -243,7 +247,7 @@ def _explained(case: Case, fitted: Fitted, target: Target, damping: Damping) -> 
     """Of settings whose value stays, what is known of them here."""
     settings, run_plan = fitted.settings, fitted.run_plan
     planned = run_plan.length
-    length = str(planned.length) if planned is not None else ""
+    length = str(planned.length) if planned is not None and planned.length else ""
     kept, why_not = preservation_of(run_plan.settings, run_plan.dataset)
     triggers = "; ".join(dict.fromkeys(str(trigger) for trigger in run_plan.triggers))
     twice = fitted.memory.checkpointed

@@ -9,13 +9,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from types import ModuleType
 
-from lorasmith.config.checks import adapter, data, embedding, full, loss, optimizer, run
+from lorasmith.config.checks import (
+    adapter,
+    data,
+    embedding,
+    full,
+    loss,
+    optimizer,
+    run,
+    slider,
+)
 from lorasmith.config.kinds import kind_facts
 from lorasmith.config.schema import TrainSettings, all_settings
 from lorasmith.core.errors import Problem
 
-SUBJECTS = (data, adapter, embedding, full, optimizer, loss, run)
-OF_SECTIONS = {"adapter": adapter, "embedding": embedding, "full": full}
+SUBJECTS = (data, adapter, embedding, full, slider, optimizer, loss, run)
+OF_SECTIONS = {"adapter": adapter, "embedding": embedding, "full": full, "slider": slider}
 """Subjects that are about a section which not every kind of run has a use for."""
 
 
@@ -50,7 +59,9 @@ def _subjects(settings: TrainSettings) -> list[ModuleType]:
 
 
 def missing_data(settings: TrainSettings) -> list[Problem]:
-    """A run needs images; settings that are only looked at do not."""
+    """A run needs images, or prompts in their place; settings that are only looked at do not."""
+    if not kind_facts(settings).takes_images:
+        return list(slider.missing_prompts(settings))
     if settings.data.path is not None or settings.data.folders:
         return []
     return [

@@ -20,11 +20,12 @@ Layout = Literal["folder", "flat"]
 class RunSettings(Section):
     """What to train, how long and how exactly."""
 
-    kind: Literal["lora", "embedding", "lora+embedding", "full"] = setting(
+    kind: Literal["lora", "embedding", "lora+embedding", "full", "slider"] = setting(
         "lora",
         "what is trained: a LoRA, of the type that adapter.type says; or (embedding) words of your "
         "own, by vectors alone, a textual inversion; or both in one file; or (full) the base's own "
-        "weights, those that full.layers says, which are saved as a checkpoint",
+        "weights, those that full.layers says, which are saved as a checkpoint; or (slider) a LoRA "
+        "that moves an attribute up and down, by the prompts of [slider], without pictures",
         why="a small file that every program reads, and that goes with others",
     )
 

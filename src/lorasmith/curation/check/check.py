@@ -152,7 +152,8 @@ class CaptionCount:
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """``errors`` forbid training; ``warnings`` are odd; the rest is what training will see."""
+    """``errors`` forbid training; ``warnings`` are odd; the rest is what training will see:
+    ``prompts`` in place of pictures where there are none of these."""
 
     errors: tuple[Problem, ...]
     warnings: tuple[Problem, ...]
@@ -167,6 +168,7 @@ class CheckReport:
     held_out: tuple[Path, ...] = ()
     triggers: tuple[Trigger, ...] = ()
     length: str = ""
+    prompts: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready values; each ``because`` is a sentence that explains numbers beside it."""

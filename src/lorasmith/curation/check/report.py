@@ -40,12 +40,18 @@ def render(report: CheckReport) -> RenderableType:
 
 
 def _parts(report: CheckReport) -> Iterator[RenderableType]:
-    base = _common_folder(report)
-    yield Text.assemble(("Dataset  ", "bold"), clean(str(base), lines=False))
-    yield Text("")
-    yield _folders(report.folders, base)
-    yield Text("")
-    if report.pictures:
+    if report.prompts:
+        yield Text.assemble(("Trained from prompts", "bold"), ", without pictures")
+        for line in report.prompts:
+            yield Padding(Text(clean(line, lines=False)), (0, 0, 0, 2))
+        yield Text("")
+    else:
+        base = _common_folder(report)
+        yield Text.assemble(("Dataset  ", "bold"), clean(str(base), lines=False))
+        yield Text("")
+        yield _folders(report.folders, base)
+        yield Text("")
+    if report.pictures or report.prompts:
         yield Text.assemble(("Steps  ", "bold"), str(report.steps))
         yield Text("")
         if report.length:
@@ -59,8 +65,9 @@ def _parts(report: CheckReport) -> Iterator[RenderableType]:
             text = f"{recorded} of {quantity(len(report.pictures), 'picture')}, as recorded beside"
             yield Text.assemble(("Crops  ", "bold"), f"{text} {'it' if recorded == 1 else 'them'}")
             yield Text("")
-        yield _buckets(report)
-        yield Text("")
+        if report.buckets:
+            yield _buckets(report)
+            yield Text("")
         crops = _crops(report)
         if crops is not None:
             yield crops
@@ -87,7 +94,8 @@ def _parts(report: CheckReport) -> Iterator[RenderableType]:
         yield Text("")
     yield from _problems(report.warnings, "warning", "yellow")
     yield from _problems(report.errors[:_ERRORS_SHOWN], "error", "red", len(report.errors))
-    yield _verdict(report)
+    if not report.prompts:
+        yield _verdict(report)
 
 
 def _common_folder(report: CheckReport) -> Path:

@@ -131,7 +131,9 @@ def _name(loaded: LoadedSettings, values: Sequence[Override]) -> str:
     name = settings.save.name
     if not name:
         folders = settings.data.folders
-        name = default_name(settings.data.path or folders[0].path)
+        paths = [settings.data.path, *(folder.path for folder in folders)]
+        named = next((path for path in paths if path is not None), None)
+        name = settings.train.kind if named is None else default_name(named)
     parts = [f"{each.path.rpartition('.')[2]}{each.text}" for each in values]
     return safe_stem("-".join([name, *parts])) if parts else name
 

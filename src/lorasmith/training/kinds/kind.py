@@ -27,6 +27,8 @@ from lorasmith.training.optim import FlatGroup, Group, build_optimizer, flat_gro
 if TYPE_CHECKING:
     from lorasmith.models.diffusion_model import DiffusionModel
     from lorasmith.models.open import OpenedCheckpoint
+    from lorasmith.training.kinds.slider_objective import Encoder
+    from lorasmith.training.objective import Objective
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,40 @@ class Disk:
     file: int
     state: int
     at_the_end: Mapping[str, int] = field(default_factory=dict)
+
+
+class PromptTraining(Protocol):
+    """How runs are trained that look at no images: on prompts. All are functions of settings."""
+
+    strengths: tuple[float, ...]
+    """Those that each sample is drawn at, in one row."""
+
+    def captions(self, settings: TrainSettings) -> list[str]:
+        """What stands in the place of images: a prompt for each."""
+
+    def further(self, settings: TrainSettings) -> list[str]:
+        """All other prompts whose text features are used."""
+
+    def describe(self, settings: TrainSettings) -> list[str]:
+        """A line for each of :meth:`captions`, of what is learned with it."""
+
+    def objective(
+        self,
+        settings: TrainSettings,
+        objective: Objective,
+        trained: Trained,
+        text: Encoder,
+        items: Sequence[int],
+    ) -> Objective:
+        """What is minimised.
+
+        Args:
+            objective: of runs on images, for its schedule, timesteps, weights and loss.
+            items: for each sample by its id, which of the captions is its own.
+        """
+
+    def passes(self, settings: TrainSettings) -> float:
+        """What a step costs beside one forward and backward pass, in forward passes."""
 
 
 class Kind(Protocol):
@@ -167,6 +203,10 @@ class Kind(Protocol):
     large_files: bool
     """Whether its files are so large that a run does not begin where there is no room for them."""
 
+    @property
+    def prompts(self) -> PromptTraining | None:
+        """How it is trained without images; ``None``: it is trained on images."""
+
     has_strength: bool
     """Whether who draws with it says how much of it to apply."""
 
@@ -200,6 +240,8 @@ class Kind(Protocol):
 
 class PlainKind:
     """What a :class:`Kind` does that asks nothing of captions, files or the finished result."""
+
+    prompts: PromptTraining | None = None
 
     def check_files(self, settings: TrainSettings) -> None:
         """There are none."""

@@ -24,12 +24,14 @@ from lorasmith.training.kinds.embedding import EmbeddingKind
 from lorasmith.training.kinds.full import FullKind
 from lorasmith.training.kinds.kind import Kind
 from lorasmith.training.kinds.pivotal import PivotalKind
+from lorasmith.training.kinds.slider import SliderKind
 
 KINDS: Mapping[str, Kind] = {
     "lora": AdapterKind(),
     "embedding": EmbeddingKind(),
     "lora+embedding": PivotalKind(),
     "full": FullKind(),
+    "slider": SliderKind(),
 }
 
 

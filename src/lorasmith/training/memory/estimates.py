@@ -18,6 +18,9 @@ from lorasmith.config.sections.loss import PreservationSettings
 from lorasmith.models.families.table import Architecture
 from lorasmith.training.preservation import OWN_PASSES
 
+ENCODING = "encoding pictures"
+"""What a run on images does before its steps, as an estimate names it."""
+
 
 @dataclass(frozen=True, slots=True)
 class MemoryEstimate:
@@ -170,20 +173,25 @@ class Work:
 
 
 def passes(
-    *, checkpointing: bool, preserves: PreservationSettings | None = None, outside: bool = False
+    *,
+    checkpointing: bool,
+    preserves: PreservationSettings | None = None,
+    outside: bool = False,
+    further: float = 0.0,
 ) -> float:
     """What a step costs in the mean, in forward passes.
 
     Args:
         preserves: how the base model's output is kept, ``None`` where it is not.
         outside: whether that is learned outside masks.
+        further: forward passes that the kind of run takes besides.
     """
     # Frozen weights take no gradient: backward costs as much as forward, not twice as much.
     once = 3 if checkpointing else 2
     kept = 0.0
     if preserves is not None:
         kept = preserves.share * (once + 1 + preserves.own_share * OWN_PASSES)
-    return once + kept + outside
+    return once + kept + outside + further
 
 
 def step_seconds(
@@ -197,6 +205,7 @@ def step_seconds(
     checkpointing: bool,
     preserves: PreservationSettings | None = None,
     outside: bool = False,
+    further: float = 0.0,
 ) -> float:
     """Seconds of an optimizer step.
 
@@ -207,9 +216,11 @@ def step_seconds(
         work: of a forward pass.
         samples: of the step, over its ``micro_batches``.
         speed: from :func:`speed_of`, for the same device and dtype.
-        checkpointing, preserves, outside: of :func:`passes`.
+        checkpointing, preserves, outside, further: of :func:`passes`.
     """
-    count = passes(checkpointing=checkpointing, preserves=preserves, outside=outside)
+    count = passes(
+        checkpointing=checkpointing, preserves=preserves, outside=outside, further=further
+    )
     overhead = SECONDS_PER_STAGE.get(device.type, SECONDS_PER_STAGE_ON_ACCELERATOR)
     sample = work.products / speed.products + work.attention / speed.attention
     kernels = work.kernels * dtype.itemsize / speed.kernels

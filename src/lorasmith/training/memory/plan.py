@@ -24,7 +24,7 @@ from lorasmith.tensors.device import (
 )
 from lorasmith.tensors.files import PRECISIONS
 from lorasmith.training.kinds.table import kind_of
-from lorasmith.training.memory.estimates import MemoryEstimate
+from lorasmith.training.memory.estimates import ENCODING, MemoryEstimate
 from lorasmith.training.samples import sample_request
 from lorasmith.training.setup.preflight import RunPlan
 
@@ -228,7 +228,7 @@ class _Planner:
             self.micro_batch(settings),
             sample_batch=self._sample_batch(settings),
             text=on_cpu or kind_of(settings).trains_text(settings) or not cached,
-            vae=on_cpu or not performance.cache_latents,
+            vae=on_cpu or (self.run_plan.has_images and not performance.cache_latents),
             channels_last=self.channels_last,
             all_on_one=on_cpu,
         )
@@ -265,6 +265,8 @@ class _Planner:
             checkpointed, step = self._checkpoint_enough(run.blocks)
         vae = self._vae(run)
         estimates = [step, *vae["estimates"]]
+        if not self.run_plan.has_images:
+            estimates = [one for one in estimates if one.what != ENCODING]
         draw_batch: int | None = None
         if (sample_batch := self._sample_batch(self.settings)) is not None:
             width, height, batch = sample_batch

@@ -4,7 +4,7 @@ one."""
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,7 +22,7 @@ from lorasmith.models.placement import WeightPlacement, place_weights
 from lorasmith.tensors.offload import AHEAD, host_bytes
 from lorasmith.training.kinds.table import kind_of
 from lorasmith.training.kinds.trained import Trained
-from lorasmith.training.memory.estimates import MemoryEstimate
+from lorasmith.training.memory.estimates import ENCODING, MemoryEstimate
 from lorasmith.training.memory.trace import LiveBytes, backward, bytes_of, peak_bytes, tensors_of
 from lorasmith.training.objective import MicroBatch, build_objective
 from lorasmith.training.optim import cast_at_once
@@ -127,9 +127,14 @@ class SimulatedRun:
     def step(self) -> MemoryEstimate:
         """A training step of the micro-batch that needs most."""
         objective = build_objective(self.settings, self.model)
+        prompts = kind_of(self.settings).prompts
         width, height, count = self.use.micro_batch
         shape = (count, *self._latents(width, height))
         samples = list(range(shape[0]))
+        if prompts is not None:
+            objective = prompts.objective(
+                self.settings, objective, self.trained, self, [0] * len(samples)
+            )
         trains_text = kind_of(self.settings).trains_text(self.settings)
 
         def condition() -> Conditioning:
@@ -146,7 +151,7 @@ class SimulatedRun:
             whole=GlobalBatch.of_strangers(samples),
         )
 
-        def forward() -> Tensor:
+        def forward() -> Generator[Tensor, None, None]:
             self.trained.begin_step(
                 0,
                 0,
@@ -155,15 +160,18 @@ class SimulatedRun:
                 dtype=self.model.dtype,
                 noise_gone=[1.0] * len(samples),
             )
-            return objective.loss_sum(self.model, batch, 0)
+            return objective.losses(self.model, batch, 0)
 
         def run() -> None:
-            with cast_at_once(self.groups):
-                backward(forward())
+            losses = forward()
+            for _ in range(objective.terms):
+                with cast_at_once(self.groups):
+                    backward(next(losses))
+            losses.close()
 
         with self.trained.attached():
             if self.trained.masks_ahead:
-                forward()
+                next(forward())
             peak = peak_bytes(run, self._tensors())
         self.trained.end_step()
         for group in self.groups:
@@ -182,7 +190,7 @@ class SimulatedRun:
             peak = peak_bytes(lambda: self.model.encode_images(pixels), self._tensors())
         weights = sum(size for part, size in self.sizes.items() if part != "unet")
         size = pixels.numel() * pixels.element_size()
-        return MemoryEstimate("encoding pictures", weights, activations=peak + size)
+        return MemoryEstimate(ENCODING, weights, activations=peak + size)
 
     def denoising(self, what: str, batch: int, width: int, height: int) -> MemoryEstimate:
         """Calls of the denoiser without gradients, for drawing and for measuring."""
@@ -215,6 +223,10 @@ class SimulatedRun:
         architecture = self.model.architecture
         factor = architecture.latent_factor
         return architecture.latent_channels, height // factor, width // factor
+
+    def condition(self, captions: Sequence[str]) -> Conditioning:
+        """Text features of so many captions, cached before."""
+        return self._conditioning(len(captions))
 
     def _conditioning(self, batch: int) -> Conditioning:
         architecture, dtype = self.model.architecture, self.model.dtype

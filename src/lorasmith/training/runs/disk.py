@@ -61,7 +61,7 @@ def planned_disk(run_plan: RunPlan, disk: Disk, files: int) -> dict[str, int]:
     cells = sum(
         math.prod(item.placement.bucket) * len(set(run_plan.dataset.views_of(item).all()))
         for item in run_plan.dataset.items
-        if item.repeats
+        if item.repeats and run_plan.has_images
     )
     architecture = run_plan.architecture
     latents = cells // architecture.latent_factor**2 * architecture.latent_channels * 2 * 4

@@ -128,6 +128,11 @@ class RunFolder:
     def result(self) -> Path:
         return self.loras / f"{self.name}.safetensors"
 
+    @property
+    def strip(self) -> Path:
+        """What was drawn at several strengths, of kinds of run that are meant for it."""
+        return self.loras / f"{self.name}_strip.png"
+
     def epoch_snapshot(self, epoch: int) -> Path:
         """sd-scripts' name for the file of ``epoch`` (1-based), so that grids find it."""
         return self.loras / f"{self.name}-{epoch:06d}.safetensors"

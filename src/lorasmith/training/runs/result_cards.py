@@ -87,7 +87,6 @@ def web_ui_card(run: Run, trigger: str) -> dict[str, object]:
 def model_card(run: Run, trigger: str) -> str:
     """A page about the LoRA, in Markdown."""
     settings, architecture = run.settings, run.run_plan.architecture
-    images = {item.image.path for item in run.run_plan.dataset.items if not item.reg}
     rows = {
         "trigger": f"`{_plain(trigger)}`" if trigger else "none",
         "base model": f"{_plain(run.model_name)} ({architecture.summary})",
@@ -96,7 +95,7 @@ def model_card(run: Run, trigger: str) -> str:
         else "",
         "clip skip": str(settings.model.clip_skip),
         "kind": kind_of(settings).describe(settings, run.trained),
-        "trained on": f"{quantity(len(images), 'picture')}, {_length(run)}",
+        "trained on": f"{_data(run)}, {_length(run)}",
         "author": _plain(settings.save.author),
         "license": _plain(settings.save.license),
     }
@@ -107,6 +106,14 @@ def model_card(run: Run, trigger: str) -> str:
     lines += [f"| {name} | {value.replace('|', '/')} |" for name, value in rows.items() if value]
     lines += ["", "## Tested on", "", *_tests(run)]
     return "\n".join(lines) + "\n"
+
+
+def _data(run: Run) -> str:
+    prompts = kind_of(run.settings).prompts
+    if prompts is not None:
+        return _plain("; ".join(prompts.describe(run.settings)))
+    images = {item.image.path for item in run.run_plan.dataset.items if not item.reg}
+    return quantity(len(images), "picture")
 
 
 def _tests(run: Run) -> Iterator[str]:

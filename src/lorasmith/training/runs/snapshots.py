@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.core.disk import discard, remove_file, replace_file
 from lorasmith.core.errors import RunError, Stopped
 from lorasmith.core.events import BestKept, SampleSaved, SnapshotSaved
 from lorasmith.formats.run_paths import lora_name
 from lorasmith.models.reference import ModelReference
 from lorasmith.prompts.infotext import Infotext
+from lorasmith.sampling.contact_sheet import contact_sheet
 from lorasmith.sampling.generate import generate
 from lorasmith.sampling.images import GeneratedImage, ImageWriter
 from lorasmith.sampling.infotext import describe, save_image
@@ -20,6 +23,7 @@ from lorasmith.tensors.files import PRECISIONS
 from lorasmith.training.early_stopping import Best
 from lorasmith.training.eval_weights import eval_weights
 from lorasmith.training.kinds.table import kind_of
+from lorasmith.training.kinds.trained import Trained
 from lorasmith.training.runs.folder import steps_of, write_info
 from lorasmith.training.runs.metadata import lora_metadata
 from lorasmith.training.samples import with_seeds
@@ -174,10 +178,14 @@ def draw_samples(run: Run, step: int, epoch: int | None) -> None:
         return
     with eval_weights(run.trainer):
         saved = run.trained.as_saved(PRECISIONS[run.settings.save.precision])
+    prompts = kind_of(run.settings).prompts
     # The base model alone before the first step, when the LoRA changes nothing yet.
     shown = run.trained.replaced_by(saved) if step else run.trained.detached()
     with run.stopwatch.phase("sampling"), shown:
-        _draw(run, step, epoch)
+        if prompts is None or not step:
+            _draw(run, step, epoch)
+        else:
+            _draw_strips(run, saved, prompts.strengths, step, epoch)
 
 
 def _draw(run: Run, step: int, epoch: int | None) -> None:
@@ -195,6 +203,49 @@ def _draw(run: Run, step: int, epoch: int | None) -> None:
             event = SampleSaved(path, step, image.request.prompt, image.seed)
             info = sample_info(run, image)
             writer.add(partial(save_image, path, image.image, info), partial(run.observer, event))
+
+
+def draw_last(run: Run, step: int) -> None:
+    """What every run of its kind has drawn at its end, where the settings draw no samples."""
+    if kind_of(run.settings).prompts is None or not run.processes.main:
+        return
+    drawn = should(run.settings.sample, step, 0, False, last=True)
+    if not (drawn and run.folder.strip.exists()):
+        draw_samples(run, step, None)
+
+
+def _draw_strips(
+    run: Run, saved: Trained, strengths: Sequence[float], step: int, epoch: int | None
+) -> None:
+    """Each sample at all strengths with one seed, side by side in one file; those of the last step
+    beneath each other in the run's strip, too."""
+    assert isinstance(saved, AdapterNetwork)
+    requests = with_seeds(run.samples, run.settings.train.seed, step)
+    columns: list[dict[int, GeneratedImage]] = []
+    with contextlib.suppress(Stopped):  # The loop heeds it after its next step.
+        for strength in strengths:
+            with saved.at_strength(strength):
+                images = generate(
+                    run.model,
+                    requests,
+                    batch=run.memory.draw_batch,
+                    observer=run.observer,
+                    controls=run.controls,
+                )
+                columns.append({image.index: image for image in images})
+    if len(columns) < len(strengths):
+        return
+    labels = [f"{strength:g}" for strength in strengths]
+    rows = [[column[index].image for column in columns] for index in range(len(requests))]
+    for index, row in enumerate(rows):
+        image = columns[-1][index]
+        path = run.folder.sample(step, epoch, index, image.seed)
+        save_image(path, contact_sheet([row], column_labels=labels), sample_info(run, image))
+        run.observer(SampleSaved(path, step, image.request.prompt, image.seed))
+    if step == run.steps:
+        prompts = [request.prompt for request in requests]
+        sheet = contact_sheet(rows, column_labels=labels, row_labels=prompts)
+        save_image(run.folder.strip, sheet, sample_info(run, columns[-1][0]))
 
 
 def sample_info(run: Run, image: GeneratedImage) -> Infotext:

@@ -27,8 +27,8 @@ from lorasmith.training.samples import sample_requests
 from lorasmith.training.setup.base_model import open_base
 from lorasmith.training.setup.context import RunContext
 from lorasmith.training.sources import (
-    CachedLatents,
     CachedText,
+    TextSource,
     latent_source,
     measured_sources,
     text_source,
@@ -90,9 +90,11 @@ def build_run(context: RunContext) -> Run:
         latents = latent_source(context, run_plan.dataset, model)
         preservation = run_plan.preservation
         further = preservation.all_captions() if preservation is not None else []
+        prompts = kind_of(settings).prompts
+        further += prompts.further(settings) if prompts is not None else []
         text = text_source(context, run_plan.dataset, model, further)
         # A step has no use for what has encoded all there is.
-        if isinstance(latents, CachedLatents):
+        if not latents.needs_model:
             model.offload("vae")
         if isinstance(text, CachedText):
             model.offload(*model.text_encoders)
@@ -121,7 +123,7 @@ def build_run(context: RunContext) -> Run:
         found = settings.optimizer.times(search.factor)
         settings = settings.model_copy(update={"optimizer": found})
         context = replace(context, run_plan=replace(run_plan, settings=settings))
-    trainer = _trainer(context, model, trained, precision)
+    trainer = _trainer(context, model, trained, precision, text)
     if settings.performance.compile:
         sizes = {bucket.size for bucket in run_plan.dataset.buckets}
         model.compile(
@@ -156,7 +158,8 @@ def _search_rate(
     precision: Precision,
 ) -> RateSearch:
     """With a trainer of its own, so that nothing of it is left but the answer."""
-    trainer, optimizer = _trainer(context, model, trained, precision), context.settings.optimizer
+    trainer = _trainer(context, model, trained, precision, batches.text)
+    optimizer = context.settings.optimizer
     size = size_for(context.settings, context.steps, context.processes.count)
     assert size is not None, "the preflight has looked"
     return RateFinder(
@@ -171,17 +174,25 @@ def _search_rate(
 
 
 def _trainer(
-    context: RunContext, model: DiffusionModel, trained: Trained, precision: Precision
+    context: RunContext,
+    model: DiffusionModel,
+    trained: Trained,
+    precision: Precision,
+    text: TextSource,
 ) -> TrainStep:
     settings, kind = context.settings, kind_of(context.settings)
     groups = kind.groups(settings, trained, precision.dtype)
+    objective = build_objective(settings, model)
+    if kind.prompts is not None:
+        items = [sample.item for sample in context.run_plan.dataset.samples]
+        objective = kind.prompts.objective(settings, objective, trained, text, items)
     return TrainStep(
         model,
         trained,
         groups,
         kind.optimizer(settings, trained, groups),
         learning_rate(settings, context.steps),
-        build_objective(settings, model),
+        objective,
         context.processes,
         max_grad_norm=settings.optimizer.max_grad_norm,
         scaler=(

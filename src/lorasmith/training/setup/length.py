@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lorasmith.config.kinds import kind_facts
 from lorasmith.config.schema import TrainSettings, all_settings, replace_settings
 from lorasmith.config.sections.run import RunSettings, SampleSettings, SaveSettings
 from lorasmith.config.sections.validation import ValidationSettings
@@ -162,13 +163,14 @@ class PlannedLength:
     """Settings whose length and intervals are numbers.
 
     Args:
-        length: what the rule gives for these images, whether it was asked for or not.
+        length: what the rule gives for these images, whether it was asked for or not; ``None``:
+            there are none.
         changes: what was "auto", by setting.
         warnings: the run is far shorter or longer than what is usual.
     """
 
     settings: TrainSettings
-    length: RunLength
+    length: RunLength | None
     changes: Mapping[str, Any]
     warnings: tuple[Problem, ...]
 
@@ -176,7 +178,10 @@ class PlannedLength:
     def explanation(self) -> str:
         """How the number of steps came about; "" where it was set."""
         named = self.changes.keys() & {"train.epochs", "train.steps"}
-        return str(self.length) if named else ""
+        if not named:
+            return ""
+        usual = f"{self.changes.get('train.steps')} optimizer steps, as such runs usually take"
+        return usual if self.length is None else str(self.length)
 
 
 def plan_length(
@@ -213,6 +218,21 @@ def plan_length(
         usual = run.model_copy(update=_usual(suggested))
         warnings = _far(steps, work_out(dataset, steps_per_epoch, usual), responsible)
     return PlannedLength(replace_settings(settings, changes), length, changes, warnings)
+
+
+def plan_length_of_prompts(settings: TrainSettings, steps_per_epoch: int) -> PlannedLength:
+    """As :func:`plan_length` where there are no images: what is usual, unless it is set."""
+    run = settings.train
+    changes: dict[str, Any] = {}
+    steps = run.steps
+    if steps is None and run.epochs == AUTO:
+        steps = changes["train.steps"] = kind_facts(settings).steps
+    elif steps is None:
+        assert isinstance(run.epochs, int)
+        steps = run.epochs * steps_per_epoch
+    assert steps is not None, "kinds without images have a usual length"
+    changes |= _intervals(settings, steps, steps_per_epoch, by_epochs=False, validates=False)
+    return PlannedLength(replace_settings(settings, changes), None, changes, ())
 
 
 def _usual(suggested: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,12 +14,10 @@ from typing import Literal, Protocol, TypeVar
 from lorasmith.config.checks import table as checks
 from lorasmith.config.checks.loss import warnings_with as loss_warnings
 from lorasmith.config.kinds import kind_facts
-from lorasmith.config.sample_prompts import RANDOM_SEED
 from lorasmith.config.schema import TrainSettings, for_folder, replace_settings
 from lorasmith.config.sections.loss import PreservationSettings
 from lorasmith.core.errors import Problem, SettingsError, UserError, collect_problems
 from lorasmith.core.events import Controls, Observer, ignore
-from lorasmith.core.files import check_writable, nearest_existing
 from lorasmith.curation.check.check import CheckReport, check_dataset
 from lorasmith.curation.collection import finish_interrupted
 from lorasmith.data.augmentation.masks import check_masks, find_masks
@@ -36,11 +34,10 @@ from lorasmith.data.holdout import (
 from lorasmith.data.layout import FolderSpec, default_name, find_folders
 from lorasmith.data.scan import Scan, scan
 from lorasmith.data.triggers import Trigger, apply_triggers
-from lorasmith.models.families.table import Architecture, check_clip_skip
+from lorasmith.models.families.table import Architecture
 from lorasmith.models.placeholders import Placeholders
 from lorasmith.models.tokenizer import count_tokens
-from lorasmith.prompts.parse import parse_prompt
-from lorasmith.sampling.request import check_values
+from lorasmith.training.kinds.kind import PromptTraining
 from lorasmith.training.kinds.table import kind_of
 from lorasmith.training.lr_schedules import warmup_oddities
 from lorasmith.training.lr_search import search_oddities, size_for
@@ -49,16 +46,16 @@ from lorasmith.training.preservation import (
     preservation_of,
     preservation_warnings,
 )
-from lorasmith.training.samples import sample_request
 from lorasmith.training.setup.base_defaults import SuitedSettings, suit
 from lorasmith.training.setup.base_model import open_base
-from lorasmith.training.setup.check_optimizer import check_optimizer
+from lorasmith.training.setup.check_parts import check_against_model, check_parts
 from lorasmith.training.setup.hardware import (
     AdaptedSettings,
     adapt_to_hardware,
     slow_device,
 )
 from lorasmith.training.setup.length import PlannedLength, plan_length
+from lorasmith.training.setup.prompt_data import prompt_data
 
 T = TypeVar("T")
 
@@ -81,6 +78,7 @@ class RunPlan:
         triggers: what calls up the images of each folder.
         suited: the settings with what suits the base.
         length: how the number of steps came about, where it was worked out.
+        has_images: or is trained on prompts, and items of ``scan`` and ``dataset`` are no files.
         origins: where settings come from that are not as by default, by setting.
     """
 
@@ -99,6 +97,7 @@ class RunPlan:
     suited: SuitedSettings | None = None
     length: PlannedLength | None = None
     origins: Mapping[str, str] = field(default_factory=dict)
+    has_images: bool = True
 
     @cached_property
     def fingerprint(self) -> str:
@@ -110,7 +109,7 @@ class RunPlan:
         ]
         paths = [item.image.path for item in items]
         paths += [item.mask.path for item in items if item.mask is not None]
-        hashes = hash_images(paths, memo)
+        hashes = hash_images(paths, memo) if self.has_images else dict.fromkeys(paths, "")
         digest = blake2b(digest_size=16)
         for item in items:
             place = (item.placement.bucket, item.placement.resized, item.placement.crop)
@@ -168,7 +167,7 @@ class RunPlan:
         warnings += warmup_oddities(self.settings, self.steps)
         warnings += search_oddities(self.settings.optimizer)
         warnings += self._small_sizes()
-        if self.settings.performance.cache_dir is None:
+        if self.settings.performance.cache_dir is None and self.has_images:
             elsewhere = cache_place(self.data_folder)[1]
             warnings += [elsewhere] if elsewhere is not None else []
         has_reg = any(item.reg for item in self.dataset.items)
@@ -254,6 +253,15 @@ def preflight(
         what = f"steps before the {processes} processes have summed their gradients"
         problems.append(Problem("full.fused_backward", what, "leave it out, or take one process"))
     architecture = None
+    prompts = kind_of(settings).prompts
+    if prompts is not None:
+        problems += checks.missing_data(settings)
+        if checkpoint is not None:
+            check_against_model(settings, checkpoint, problems)
+        if checkpoint is None or suited is None or problems:
+            raise UserError(dict.fromkeys(problems))
+        model = checkpoint.architecture
+        return _planned_on_prompts(prompts, suited, adapted, model, processes, origins or {})
     collect_problems(problems, lambda: finish_interrupted(data_folders(settings), observer))
     folders = collect_problems(problems, lambda: folder_specs(settings))
     images, groups, extension = None, None, settings.captions.extension
@@ -262,13 +270,7 @@ def preflight(
     if checkpoint is not None:
         architecture = checkpoint.architecture
         groups = collect_problems(problems, lambda: sample_groups(settings, architecture))
-        collect_problems(problems, lambda: kind_of(settings).check_model(settings, checkpoint))
-        skip = settings.model.clip_skip
-        collect_problems(problems, lambda: check_clip_skip(architecture, skip, "model.clip_skip"))
-        for prompt in settings.sample.prompts:
-            if not isinstance(prompt, str) and prompt.clip_skip:
-                where, its = "sample.prompts: clip_skip", prompt.clip_skip
-                collect_problems(problems, partial(check_clip_skip, architecture, its, where))
+        check_against_model(settings, checkpoint, problems)
     if images is None or groups is None or architecture is None or folders is None:
         raise UserError([*problems, *(images.problems if images else ())])
 
@@ -354,6 +356,39 @@ def _counter(placeholders: Placeholders) -> Callable[[str], int]:
     return (lambda text: len(placeholders.token_ids(text))) if placeholders else count_tokens
 
 
+def _planned_on_prompts(
+    prompts: PromptTraining,
+    suited: SuitedSettings,
+    adapted: AdaptedSettings | None,
+    architecture: Architecture,
+    processes: int,
+    origins: Mapping[str, str],
+) -> RunPlan:
+    """The rest of :func:`preflight` for a run that looks at no images."""
+    data = prompt_data(
+        prompts, adapted.settings if adapted else suited.settings, architecture, processes
+    )
+    origins = {**origins, **suited.origins}
+    origins |= dict.fromkeys(adapted.replaced if adapted else (), "this machine")
+    origins |= dict.fromkeys(data.length.changes, "the usual length of such runs")
+    settings = data.length.settings
+    return RunPlan(
+        settings,
+        settings.save.name or kind_of(settings).default_name(settings),
+        settings.save.output,
+        architecture,
+        data.scan,
+        data.dataset,
+        data.report,
+        data.batches,
+        HeldOut(data.scan, (), data.scan),
+        adapted=adapted,
+        suited=suited,
+        origins=origins,
+        has_images=False,
+    )
+
+
 def with_trigger(settings: TrainSettings, triggers: Sequence[Trigger]) -> TrainSettings:
     """With the trigger that was found, so that a resumed run has it whatever is found then; where
     folders differ in it, each is found again."""
@@ -361,30 +396,6 @@ def with_trigger(settings: TrainSettings, triggers: Sequence[Trigger]) -> TrainS
     if len(words) != 1:
         return settings
     return replace_settings(settings, {"captions.trigger": words.pop()})
-
-
-def check_parts(settings: TrainSettings, problems: list[Problem]) -> None:
-    """Collect what is wrong with settings that no other check opens."""
-    collect_problems(
-        problems, lambda: check_optimizer(settings.optimizer.name, settings.optimizer.args)
-    )
-    # The folder itself is made by the run.
-    output = nearest_existing(settings.save.output)
-    collect_problems(problems, lambda: check_writable(output))
-    collect_problems(problems, lambda: kind_of(settings).check_files(settings))
-    for number, prompt in enumerate(settings.sample.prompts):
-        request = sample_request(settings.sample, prompt, number)
-        for text in (request.prompt, request.negative):
-            parsed = collect_problems(problems, partial(parse_prompt, text))
-            if parsed is not None and parsed.loras:
-                what = f"<lora:{parsed.loras[0].name}> stands in a sample prompt"
-                hint = "remove it: samples show the LoRA in training alone"
-                problems.append(Problem("sample.prompts", what, hint))
-        problems += [
-            replace(problem, where=f"sample.prompts: {problem.where}")
-            for problem in check_values(request)
-            if not (problem.where == "seed" and request.seed == RANDOM_SEED)
-        ]
 
 
 def cache_folder(settings: TrainSettings, data_folder: Path) -> Path:
