@@ -31,6 +31,7 @@ from lorasmith.diffusion.schedule import NUM_TIMESTEPS
 from lorasmith.models.diffusion_model import Conditioning, DiffusionModel
 from lorasmith.tensors.rng import normal_per_sample
 from lorasmith.tensors.transfer import to_device
+from lorasmith.training.kinds.slider import PromptTriple
 from lorasmith.training.objective import Disabled, MicroBatch, NoisyBatch, Objective
 
 LAST = NUM_TIMESTEPS - 1
@@ -47,20 +48,6 @@ class Encoder(Protocol):
     """Gives the text features of captions; see :class:`lorasmith.training.sources.TextSource`."""
 
     def condition(self, captions: Sequence[str]) -> Conditioning: ...
-
-
-@dataclass(frozen=True, slots=True)
-class PromptTriple:
-    """Three prompts that differ in one attribute."""
-
-    target: str
-    positive: str
-    negative: str
-
-    def with_words(self, words: str) -> PromptTriple:
-        """The same with ``words`` behind each of the prompts."""
-        texts = (self.target, self.positive, self.negative)
-        return PromptTriple(*(", ".join(t for t in (text, words) if t) for text in texts))
 
 
 def slider_target(
