@@ -41,7 +41,7 @@ class SliderSettings(Section):
         4,
         "steps in which the model itself, with the slider, draws the noisy pictures that are "
         "trained on; fewer at high noise; 0 takes plain noise instead",
-        why="trained where it will be used; the paper's code takes up to 50, most of its time",
+        why="with plain noise, pictures are damaged at -2 and 2; the paper's code takes up to 50",
         unit="steps",
         ge=0,
         le=50,

@@ -25,9 +25,8 @@ from lorasmith.training.memory.estimates import values_beside
 from lorasmith.training.optim import FlatGroup, Group, build_optimizer, flat_groups
 
 if TYPE_CHECKING:
-    from lorasmith.models.diffusion_model import DiffusionModel
+    from lorasmith.models.diffusion_model import Conditioning, DiffusionModel
     from lorasmith.models.open import OpenedCheckpoint
-    from lorasmith.training.kinds.slider_objective import Encoder
     from lorasmith.training.objective import Objective
 
 
@@ -69,6 +68,26 @@ class Disk:
     file: int
     state: int
     at_the_end: Mapping[str, int] = field(default_factory=dict)
+
+
+class Encoder(Protocol):
+    """Gives the text features of captions; see :class:`lorasmith.training.sources.TextSource`."""
+
+    def condition(self, captions: Sequence[str]) -> Conditioning: ...
+
+
+@dataclass(frozen=True, slots=True)
+class PromptTriple:
+    """Three prompts that differ in one attribute."""
+
+    target: str
+    positive: str
+    negative: str
+
+    def with_words(self, words: str) -> PromptTriple:
+        """The same with ``words`` behind each of the prompts."""
+        texts = (self.target, self.positive, self.negative)
+        return PromptTriple(*(", ".join(t for t in (text, words) if t) for text in texts))
 
 
 class PromptTraining(Protocol):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,29 +11,15 @@ from lorasmith.config.schema import TrainSettings, replace_settings
 from lorasmith.core.events import Observer, ignore
 from lorasmith.models.open import OpenedCheckpoint
 from lorasmith.training.kinds.adapter import AdapterKind
-from lorasmith.training.kinds.kind import PromptTraining
+from lorasmith.training.kinds.kind import Encoder, PromptTraining, PromptTriple
 from lorasmith.training.kinds.trained import Trained
 
 if TYPE_CHECKING:
     from lorasmith.models.diffusion_model import DiffusionModel
-    from lorasmith.training.kinds.slider_objective import Encoder, SliderObjective
+    from lorasmith.training.kinds.slider_objective import SliderObjective
     from lorasmith.training.objective import Objective
 
 STRENGTHS = (-2.0, -1.0, 0.0, 1.0, 2.0)
-
-
-@dataclass(frozen=True, slots=True)
-class PromptTriple:
-    """Three prompts that differ in one attribute."""
-
-    target: str
-    positive: str
-    negative: str
-
-    def with_words(self, words: str) -> PromptTriple:
-        """The same with ``words`` behind each of the prompts."""
-        texts = (self.target, self.positive, self.negative)
-        return PromptTriple(*(", ".join(t for t in (text, words) if t) for text in texts))
 
 
 class SliderPrompts:

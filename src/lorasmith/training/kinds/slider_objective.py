@@ -31,7 +31,7 @@ from lorasmith.diffusion.schedule import NUM_TIMESTEPS
 from lorasmith.models.diffusion_model import Conditioning, DiffusionModel
 from lorasmith.tensors.rng import normal_per_sample
 from lorasmith.tensors.transfer import to_device
-from lorasmith.training.kinds.slider import PromptTriple
+from lorasmith.training.kinds.kind import Encoder, PromptTriple
 from lorasmith.training.objective import Disabled, MicroBatch, NoisyBatch, Objective
 
 LAST = NUM_TIMESTEPS - 1
@@ -42,12 +42,6 @@ class Scaled(Protocol):
 
     def at_strength(self, strength: float) -> AbstractContextManager[None]: ...
     def disabled(self) -> AbstractContextManager[None]: ...
-
-
-class Encoder(Protocol):
-    """Gives the text features of captions; see :class:`lorasmith.training.sources.TextSource`."""
-
-    def condition(self, captions: Sequence[str]) -> Conditioning: ...
 
 
 def slider_target(
