@@ -91,6 +91,14 @@ def draw_four(page: Page) -> None:
     page.get_by_text("drawn in").wait_for(timeout=300_000)
 
 
+def resize_one(page: Page) -> None:
+    page.get_by_role("gridcell", name="zorp, ").click()
+    page.get_by_label("--retain", exact=True).fill("0.95")
+    page.get_by_role("button", name="Work out the figures").click()
+    page.get_by_role("region", name="Figures").wait_for(timeout=120_000)
+    page.get_by_role("region", name="Figures").scroll_into_view_if_needed()
+
+
 SEVERAL = {"optimizer.lr": ["1e-3", "2e-3"]}
 
 PICTURES = {
@@ -102,6 +110,9 @@ PICTURES = {
     "dataset": Picture("/dataset", {"path": "{demo}/dataset"}, ".image-cell", choose_one),
     "sort": Picture("/sort", {"path": "{demo}/dataset"}, "main img", name_keys),
     "draw": Picture("/draw", {"project": "{demo}"}, ".lora-card", draw_four, height=900),
+    "files": Picture(
+        "/files", {"project": "{demo}", "tool": "resize"}, ".card", resize_one, height=900
+    ),
     "train": Picture(
         "/train",
         {"project": "{demo}", "sweep": json.dumps(SEVERAL).replace("{", "{{").replace("}", "}}")},

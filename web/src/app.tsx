@@ -50,6 +50,11 @@ const PAGES = (
       load: async () => (await both(import("./pages/draw"), styled("run", "draw"))).DrawPage,
     },
     { name: "Runs", path: "/run", load: async () => (await both(import("./pages/run"), styled("run"))).RunPage },
+    {
+      name: "Files",
+      path: "/files",
+      load: async () => (await both(import("./pages/files"), styled("files"))).FilesPage,
+    },
   ] satisfies Page[]
 ).map((page: Page) => ({ ...page, show: lazily(page.load) }));
 

@@ -13,7 +13,7 @@ import click
 from lorasmith.config.fields import Setting, settings_of
 from lorasmith.core.errors import UserError
 from lorasmith.core.events import Controls
-from lorasmith.jobs.request import JobRequest, Runnable, run
+from lorasmith.jobs.request import JobRequest, Runnable, option_name, run, shown_as
 
 Result = TypeVar("Result")
 R = TypeVar("R", bound=JobRequest)
@@ -55,14 +55,6 @@ def parameters(request: type[JobRequest]) -> list[click.Parameter]:
     return [_parameter(request, item) for item in settings_of(request)]
 
 
-def option_name(request: type[JobRequest], field: str) -> str:
-    """How the command line calls a field: ``--dry-run``, or ``IN`` of an argument."""
-    shown = _shown(request, field)
-    if shown["positional"]:
-        return (shown["metavar"] or field.upper()).strip("[]")
-    return f"--{shown['flag'] or field.replace('_', '-')}"
-
-
 @contextlib.contextmanager
 def naming_options(request: type[JobRequest]) -> Iterator[None]:
     """Within the block, problems with the request's fields are told under the options' names."""
@@ -96,12 +88,6 @@ def run_shown(request: Runnable[Result], *, to_stderr: bool = False) -> Result:
         return run(request, terminal, controls)
 
 
-def _shown(request: type[JobRequest], field: str) -> dict[str, Any]:
-    extra = request.model_fields[field].json_schema_extra
-    assert isinstance(extra, dict)
-    return extra
-
-
 class _Choice(click.Choice[str]):
     """Shown as a choice, and checked with all else by the request."""
 
@@ -110,7 +96,7 @@ class _Choice(click.Choice[str]):
 
 
 def _parameter(request: type[JobRequest], item: Setting) -> click.Parameter:
-    shown = _shown(request, item.name)
+    shown = shown_as(request, item.name)
     kind: click.ParamType[Any] = click.STRING
     if Path in item.types:
         kind = click.Path(path_type=Path)

@@ -113,15 +113,16 @@ def settings_form() -> SettingsForm:
             SectionRecord(
                 name=name,
                 description=" ".join((inspect.getdoc(section) or "").split()),
-                settings=[_record(item) for item in settings_of(section, name)],
+                settings=[setting_record(item) for item in settings_of(section, name)],
             )
             for name, section in sections().items()
         ],
-        folder=[_record(item) for item in settings_of(FolderSettings)],
+        folder=[setting_record(item) for item in settings_of(FolderSettings)],
     )
 
 
-def _record(item: Setting) -> SettingRecord:
+def setting_record(item: Setting) -> SettingRecord:
+    """A definition as a form takes it."""
     return SettingRecord(
         section=item.section,
         name=item.name,

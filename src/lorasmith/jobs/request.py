@@ -102,6 +102,21 @@ class JobRequest(Section):
         return {name: getattr(self, name) for name in type(self).model_fields}
 
 
+def option_name(request: type[JobRequest], field: str) -> str:
+    """How the command line calls a field: ``--dry-run``, or ``IN`` of an argument."""
+    shown = shown_as(request, field)
+    if shown["positional"]:
+        return (shown["metavar"] or field.upper()).strip("[]")
+    return f"--{shown['flag'] or field.replace('_', '-')}"
+
+
+def shown_as(request: type[JobRequest], field: str) -> dict[str, Any]:
+    """How the command line shows a field: what :func:`option` was told of that."""
+    extra = request.model_fields[field].json_schema_extra
+    assert isinstance(extra, dict)
+    return extra
+
+
 class Runnable(Protocol[Result_co]):
     """A request that can be carried out."""
 

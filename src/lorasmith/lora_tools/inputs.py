@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,7 +84,7 @@ def parse_source(text: str) -> LoraSource:
         UserError: it is not written as above, or a number is not finite, or what follows a file
             that is there is nothing of the kind.
     """
-    path, specs = _split(text)
+    path, specs = split_source(text)
     strengths: dict[str, float] = {}
     numbers: list[float] = []
     blocks: str | None = None
@@ -113,14 +113,22 @@ def parse_source(text: str) -> LoraSource:
     return LoraSource(path, **strengths, blocks=None if blocks is None else _blocks(text, blocks))
 
 
-def _split(text: str) -> tuple[Path, list[str]]:
-    """The path, which may hold colons itself, and what follows it."""
+def split_source(text: str, is_file: Callable[[str], bool] | None = None) -> tuple[Path, list[str]]:
+    """The path, which may hold colons itself, and what follows it.
+
+    Args:
+        is_file: whether there is a file of this name; the system is asked where it is ``None``.
+
+    Raises:
+        UserError: it names no file, or what follows a file that is there is no strength.
+    """
+    is_file = is_file or _is_file
     head, specs = text, list[str]()
     while ":" in head:
         before, _, last = head.rpartition(":")
         if not _SPEC.fullmatch(last):
             hint = number_hint(last)
-            if (_is_file(before) or hint) and not _is_file(head):
+            if (is_file(before) or hint) and not is_file(head):
                 hint = hint or "choose a number such as 0.8"
                 raise _error(text, f"{last!r} is no strength", hint)
             break

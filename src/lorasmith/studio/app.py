@@ -24,6 +24,7 @@ from lorasmith.studio.api import (
     draw,
     files,
     jobs,
+    lora_files,
     projects,
     runs,
     session,
@@ -34,7 +35,7 @@ from lorasmith.studio.paths import OutsideError, Roots
 from lorasmith.studio.security import Guard
 
 STATIC = Path(__file__).parent / "static"
-PAGES = ("/", "/dataset", "/sort", "/train", "/run", "/draw")
+PAGES = ("/", "/dataset", "/sort", "/train", "/run", "/draw", "/files")
 """Addresses that the bundle itself makes pages of."""
 ROUTERS = tuple(
     each.router
@@ -47,6 +48,7 @@ ROUTERS = tuple(
         dataset,
         dataset_pictures,
         draw,
+        lora_files,
         jobs,
         changes,
     )

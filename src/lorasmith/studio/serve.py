@@ -191,6 +191,10 @@ def _run(app: FastAPI, listener: socket.socket, started: Callable[[], None]) -> 
 
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
             app.state.studio.closing.set()
+            engine = getattr(app.state, "engine", None)
+            if engine is not None:
+                # Whoever waits for its answer would hold the end up.
+                threading.Thread(target=engine.release, daemon=True).start()
             super().handle_exit(sig, frame)
 
     config = uvicorn.Config(

@@ -15,7 +15,6 @@ from lorasmith.advice.bootstrap.bootstrap import bootstrap
 from lorasmith.advice.doctor.doctor import doctor
 from lorasmith.advice.pick import pick
 from lorasmith.cli.main import cli
-from lorasmith.cli.options import option_name
 from lorasmith.core.errors import SettingsError
 from lorasmith.curation.token_counts import tokenize_texts
 from lorasmith.jobs.bootstrap import BootstrapRequest
@@ -52,7 +51,7 @@ from lorasmith.jobs.lora_files import (
     MergeRequest,
     ResizeRequest,
 )
-from lorasmith.jobs.request import JobRequest, run
+from lorasmith.jobs.request import JobRequest, option_name, run
 from lorasmith.jobs.settings import ImportRequest
 from lorasmith.jobs.tensorboard import TensorBoardRequest
 from lorasmith.jobs.training import DoctorRequest, PickRequest, TrainRequest

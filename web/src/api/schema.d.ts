@@ -1015,6 +1015,106 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/lora-files/figures": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Figures
+         * @description What a tool would do; nothing is written.
+         */
+        post: operations["figures_api_lora_files_figures_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/lora-files/file": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * File
+         * @description What a LoRA file or checkpoint is: family, ranks, blocks, words, training, who reads it.
+         */
+        get: operations["file_api_lora_files_file_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/lora-files/queue": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Queue
+         * @description Do it as a job.
+         */
+        post: operations["queue_api_lora_files_queue_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/lora-files/tools": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Tools
+         * @description Every tool that writes a file, as a form.
+         */
+        get: operations["tools_api_lora_files_tools_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/lora-files/write": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Write
+         * @description Do it, and answer when the file is there.
+         */
+        post: operations["write_api_lora_files_write_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/lora/copy": {
         parameters: {
             query?: never;
@@ -1561,6 +1661,55 @@ export interface components {
             waiting: number;
         };
         /**
+         * BlockDetails
+         * @description What a LoRA changes in one block.
+         *
+         *     Args:
+         *         norm: Frobenius norm of all its changes; energy: its square's share of the whole LoRA's.
+         *         least_rank, most_rank: of its modules; 0 of those without ranks.
+         */
+        BlockDetails: {
+            /** Block */
+            block: string;
+            /** Energy */
+            energy: number;
+            /** Least Rank */
+            least_rank: number;
+            /** Modules */
+            modules: number;
+            /** Most Rank */
+            most_rank: number;
+            /** Norm */
+            norm: number;
+        };
+        /**
+         * BlockFigures
+         * @description What a new file has in one block.
+         *
+         *     Args:
+         *         block: BASE for text encoders, IN00 to OUT11.
+         *         least_rank, most_rank: of its modules.
+         *         norm: Frobenius norm of its modules' changes together.
+         *         kept: share of their energy, norm², that the file holds.
+         *         least: the same of the module that keeps the least.
+         */
+        BlockFigures: {
+            /** Block */
+            block: string;
+            /** Kept */
+            kept: number;
+            /** Least */
+            least: number;
+            /** Least Rank */
+            least_rank: number;
+            /** Modules */
+            modules: number;
+            /** Most Rank */
+            most_rank: number;
+            /** Norm */
+            norm: number;
+        };
+        /**
          * BucketsRecord
          * @description Args:
          *         version: of the listing whose images ``of`` are.
@@ -1731,6 +1880,20 @@ export interface components {
             path: string;
         };
         /**
+         * CoverageDetails
+         * @description Of a family's layers of one kind, how many the file adapts.
+         */
+        CoverageDetails: {
+            /** Adapted */
+            adapted: number;
+            /** Group */
+            group: string;
+            /** Layers */
+            layers: number;
+            /** Part */
+            part: string;
+        };
+        /**
          * Crops
          * @description ``box``: left, top, right, bottom in px of the upright picture; null takes it away.
          */
@@ -1862,6 +2025,21 @@ export interface components {
              * @default 0
              */
             offset: number;
+        };
+        /**
+         * Detail
+         * @description ``cut``: characters that are not shown.
+         */
+        Detail: {
+            /**
+             * Cut
+             * @default 0
+             */
+            cut: number;
+            /** Name */
+            name: string;
+            /** Text */
+            text: string;
         };
         /**
          * Device
@@ -2133,6 +2311,131 @@ export interface components {
             time: string;
         };
         /**
+         * Figures
+         * @description What a tool would do, or has done.
+         *
+         *     Args:
+         *         lines: as the command line prints them.
+         *         blocks: in the model's order; none where nothing is approximated.
+         *         old_bytes: of what it is made from, of a resized LoRA.
+         *         new_bytes: of the new file; of a dry run of ``extract``, at most.
+         *         error: of all modules together, over their norm.
+         *         out: where it goes.
+         *         written: False of a dry run.
+         */
+        Figures: {
+            /**
+             * Blocks
+             * @default []
+             */
+            blocks: components["schemas"]["BlockFigures"][];
+            /** Error */
+            error?: number | null;
+            /** Lines */
+            lines: string[];
+            /** New Bytes */
+            new_bytes: number;
+            /** Old Bytes */
+            old_bytes?: number | null;
+            /** Out */
+            out: string;
+            /** Written */
+            written: boolean;
+        };
+        /**
+         * FileDetails
+         * @description Args:
+         *         kind: "lora" or "checkpoint".
+         *         family: for people; ``family_why`` what told it.
+         *         facts: of either kind: what it is, in pairs.
+         *         types: modules by type of adapter.
+         *         blocks: in the model's order.
+         *         triggers: what to write into a prompt; ``said`` by the file itself.
+         *         wrong: what is malformed, dead or not finite, in words.
+         *         embedded: a picture is in the file.
+         */
+        FileDetails: {
+            /**
+             * Blocks
+             * @default []
+             */
+            blocks: components["schemas"]["BlockDetails"][];
+            /** Command Line */
+            command_line: string;
+            /**
+             * Coverage
+             * @default []
+             */
+            coverage: components["schemas"]["CoverageDetails"][];
+            /**
+             * Embedded
+             * @default false
+             */
+            embedded: boolean;
+            /** Facts */
+            facts: components["schemas"]["Detail"][];
+            /** Family */
+            family: string;
+            /**
+             * Family Why
+             * @default
+             */
+            family_why: string;
+            /**
+             * Folders
+             * @default []
+             */
+            folders: components["schemas"]["FolderDetails"][];
+            /** Kind */
+            kind: string;
+            /**
+             * Metadata
+             * @default []
+             */
+            metadata: components["schemas"]["Detail"][];
+            /** Path */
+            path: string;
+            /**
+             * Readers
+             * @default []
+             */
+            readers: components["schemas"]["ReaderDetails"][];
+            /**
+             * Said
+             * @default false
+             */
+            said: boolean;
+            /** Size */
+            size: number;
+            /**
+             * Sizes
+             * @default []
+             */
+            sizes: components["schemas"]["SizeDetails"][];
+            /**
+             * Training
+             * @default []
+             */
+            training: components["schemas"]["Detail"][];
+            /**
+             * Triggers
+             * @default []
+             */
+            triggers: string[];
+            /**
+             * Types
+             * @default {}
+             */
+            types: {
+                [key: string]: number;
+            };
+            /**
+             * Wrong
+             * @default []
+             */
+            wrong: string[];
+        };
+        /**
          * FileProblem
          * @description As :class:`lorasmith.core.errors.Problem`.
          */
@@ -2281,6 +2584,20 @@ export interface components {
             folder: string;
             /** Images */
             images: number;
+        };
+        /**
+         * FolderDetails
+         * @description A folder that it was trained on; ``tags``: the most frequent.
+         */
+        FolderDetails: {
+            /** Name */
+            name: string;
+            /** Pictures */
+            pictures: number | null;
+            /** Repeats */
+            repeats: number | null;
+            /** Tags */
+            tags: components["schemas"]["TagCount"][];
         };
         /** HalfFilter */
         HalfFilter: {
@@ -3439,6 +3756,38 @@ export interface components {
             /** Showcase */
             showcase: string | null;
         };
+        /** QueuedTool */
+        QueuedTool: {
+            /**
+             * Device
+             * @default auto
+             */
+            device: string;
+            /**
+             * Values
+             * @default {}
+             */
+            values: {
+                [key: string]: unknown;
+            };
+            /**
+             * Verb
+             * @enum {string}
+             */
+            verb: "resize" | "merge" | "extract" | "bake" | "convert";
+        };
+        /**
+         * ReaderDetails
+         * @description ``reads``: "yes", "partly", "wrong", "no" or "untried".
+         */
+        ReaderDetails: {
+            /** Program */
+            program: string;
+            /** Reads */
+            reads: string;
+            /** Why */
+            why: string;
+        };
         /**
          * ReadingRecord
          * @description What is still being read of the files: "captions", then "sizes"; ``done`` of ``total``
@@ -3843,6 +4192,15 @@ export interface components {
             /** Why */
             why: string;
         };
+        /** SizeDetails */
+        SizeDetails: {
+            /** Alpha */
+            alpha: number;
+            /** Modules */
+            modules: number;
+            /** Rank */
+            rank: number;
+        };
         /**
          * TagChange
          * @description Captions with a tag, of those that change.
@@ -3852,6 +4210,13 @@ export interface components {
             after: number;
             /** Before */
             before: number;
+            /** Tag */
+            tag: string;
+        };
+        /** TagCount */
+        TagCount: {
+            /** Count */
+            count: number;
             /** Tag */
             tag: string;
         };
@@ -3977,6 +4342,126 @@ export interface components {
             limits: number[];
             /** Tokens */
             tokens: number;
+        };
+        /**
+         * ToolAnswer
+         * @description Args:
+         *         command_line: what does it in a shell; "" where the form cannot be read.
+         *         figures: of what it would do, or has done; none where problems are in its way.
+         *         problems: each at a field's name, a file, or "".
+         */
+        ToolAnswer: {
+            /**
+             * Command Line
+             * @default
+             */
+            command_line: string;
+            figures?: components["schemas"]["Figures"] | null;
+            /**
+             * Problems
+             * @default []
+             */
+            problems: components["schemas"]["FileProblem"][];
+        };
+        /**
+         * ToolField
+         * @description An option of a tool.
+         *
+         *     Args:
+         *         flag: as the command line and messages call it: ``--rank``, ``OUT``.
+         *         required: it must be said.
+         *         default_text: what holds where nothing is said and the default does not say it.
+         *         names: what it names: a "file" to read, a "new" file, a "model", "loras" each with its
+         *             strengths; "" of what is no path.
+         */
+        ToolField: {
+            /** Choices */
+            choices: string[];
+            /** Default */
+            default: unknown;
+            /** Default Text */
+            default_text: string;
+            /** Description */
+            description: string;
+            /** Flag */
+            flag: string;
+            /** High */
+            high: number | null;
+            /**
+             * Input
+             * @enum {string}
+             */
+            input: "number" | "integer" | "switch" | "choice" | "text" | "path" | "list" | "table";
+            /** Kind */
+            kind: string;
+            /** Low */
+            low: number | null;
+            /** Name */
+            name: string;
+            /**
+             * Names
+             * @enum {string}
+             */
+            names: "" | "file" | "new" | "model" | "loras";
+            /** Open High */
+            open_high: boolean;
+            /** Open Low */
+            open_low: boolean;
+            /** Optional */
+            optional: boolean;
+            /** Path */
+            path: string;
+            /** Range */
+            range: string;
+            /** Required */
+            required: boolean;
+            /** Section */
+            section: string;
+            /** Simple */
+            simple: boolean;
+            /** Suggestions */
+            suggestions: string[];
+            /** Unit */
+            unit: string;
+            /** Why */
+            why: string;
+        };
+        /**
+         * ToolForm
+         * @description Args:
+         *         at_once: it is quick enough to be waited for.
+         *         fields: ``simple`` are those that most people set.
+         */
+        ToolForm: {
+            /** At Once */
+            at_once: boolean;
+            /** Description */
+            description: string;
+            /** Fields */
+            fields: components["schemas"]["ToolField"][];
+            /**
+             * Verb
+             * @enum {string}
+             */
+            verb: "resize" | "merge" | "extract" | "bake" | "convert";
+        };
+        /**
+         * ToolQuestion
+         * @description ``values`` by field, as texts or JSON values; ``None`` leaves one as it is by itself.
+         */
+        ToolQuestion: {
+            /**
+             * Values
+             * @default {}
+             */
+            values: {
+                [key: string]: unknown;
+            };
+            /**
+             * Verb
+             * @enum {string}
+             */
+            verb: "resize" | "merge" | "extract" | "bake" | "convert";
         };
         /**
          * Turn
@@ -5822,6 +6307,165 @@ export interface operations {
                 };
                 content: {
                     "application/octet-stream": string;
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    figures_api_lora_files_figures_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ToolQuestion"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ToolAnswer"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    file_api_lora_files_file_get: {
+        parameters: {
+            query: {
+                path: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FileDetails"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    queue_api_lora_files_queue_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["QueuedTool"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobRecord"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    tools_api_lora_files_tools_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ToolForm"][];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    write_api_lora_files_write_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ToolQuestion"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ToolAnswer"];
                 };
             };
             /** @description what is wrong, by the library */

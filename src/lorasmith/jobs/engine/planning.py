@@ -1,4 +1,4 @@
-"""Plans of trainings and advice, of a process that has torch loaded."""
+"""Plans of trainings, advice, and LoRA files, of a process that has torch loaded."""
 
 from __future__ import annotations
 
@@ -8,10 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from lorasmith.core.errors import UserError
+from lorasmith.core.events import Controls
 from lorasmith.jobs.advice import AdviceAnswer, advice
 from lorasmith.jobs.engine.process import ANSWER_SECONDS, IDLE_SECONDS, MODULE, Engine
+from lorasmith.jobs.file_tools.details import FileDetails, details
+from lorasmith.jobs.file_tools.figures import Figures, figures
+from lorasmith.jobs.file_tools.forms import Verb, tool_request
 from lorasmith.jobs.plan import PlanAnswer, answer, plan_request, problem_records
+from lorasmith.jobs.request import run
 
+TOOL_SECONDS = 600.0
+"""What a tool for LoRA files may take; longer ones are jobs."""
 COMMAND = (sys.executable, "-m", MODULE, "planning")
 
 
@@ -20,6 +27,8 @@ class PlanningEngine(Engine):
 
     {"id": 3, "ask": "plan", "config": …, "preset": …, "values": {…}}
     {"id": 4, "ask": "advice", "folder": …, "model": …, "answers": {…}}
+    {"id": 5, "ask": "file", "path": …}
+    {"id": 6, "ask": "tool", "verb": "resize", "values": {…}, "dry_run": true}
     """
 
     what = "the process that makes plans"
@@ -74,6 +83,29 @@ class PlanningEngine(Engine):
         }  # fmt: skip
         return AdviceAnswer.model_validate(self.ask(question, timeout=timeout))
 
+    def file(self, path: Path) -> FileDetails:
+        """What a LoRA file or checkpoint is; as :func:`.file_tools.details.details`.
+
+        Raises:
+            UserError: it is neither, or damaged; RunError: as :meth:`plan`.
+        """
+        question = {"ask": "file", "path": str(path)}
+        return FileDetails.model_validate(self.ask(question, timeout=TOOL_SECONDS))
+
+    def tool(self, verb: Verb, values: Mapping[str, Any], *, dry_run: bool) -> Figures:
+        """What a tool for LoRA files would do, or does, and how near the result is.
+
+        Args:
+            values: as :func:`.file_tools.forms.tool_request` takes them.
+
+        Raises:
+            UserError: with everything that is wrong; nothing is written. RunError: as :meth:`plan`.
+        """
+        question = {"ask": "tool", "verb": verb, "values": dict(values), "dry_run": dry_run}
+        # What is written once is there when it is tried again.
+        answer = self.ask(question, timeout=TOOL_SECONDS, tries=2 if dry_run else 1)
+        return Figures.model_validate(answer)
+
 
 def answer_plan(question: Mapping[str, Any]) -> Any:
     """In the process: the answer to one question, JSON-ready."""
@@ -93,3 +125,12 @@ def answer_plan(question: Mapping[str, Any]) -> Any:
 def answer_advice(question: Mapping[str, Any]) -> Any:
     told = advice(Path(question["folder"]), question["model"], question["answers"])
     return told.model_dump(mode="json")
+
+
+def answer_file(question: Mapping[str, Any]) -> Any:
+    return details(Path(question["path"])).model_dump(mode="json")
+
+
+def answer_tool(question: Mapping[str, Any], controls: Controls) -> Any:
+    request = tool_request(question["verb"], question["values"], dry_run=question["dry_run"])
+    return figures(request, run(request, controls=controls)).model_dump(mode="json")

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 from lorasmith.core.errors import Stopped, UserError
 from lorasmith.core.events import Controls
 from lorasmith.core.files import parse_json
-from lorasmith.jobs.engine.planning import answer_advice, answer_plan
+from lorasmith.jobs.engine.planning import answer_advice, answer_file, answer_plan, answer_tool
 
 Tell = Callable[[dict[str, Any]], None]
 Answer = Callable[[Mapping[str, Any], Tell, Controls], Any]
@@ -30,6 +30,8 @@ def planning_answers() -> dict[str, Answer]:
         "settings": lambda question, tell, controls: answer_settings(question),
         "plan": lambda question, tell, controls: answer_plan(question),
         "advice": lambda question, tell, controls: answer_advice(question),
+        "file": lambda question, tell, controls: answer_file(question),
+        "tool": lambda question, tell, controls: answer_tool(question, controls),
     }
 
 

@@ -1,0 +1,135 @@
+"""LoRA files: what one is, and the tools that make others of them, their figures beforehand.
+
+``GET /api/lora-files/tools`` describes the tools as forms, made from what the command line takes.
+``POST /api/lora-files/figures`` says what one would do (ranks, sizes, error, by block) and the
+command line that does it; ``/write`` does it and answers when it is done, ``/queue`` puts it into
+the queue. The files that there are come from ``/api/draw/loras``, one's bytes from ``/api/lora``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel
+
+from lorasmith.core.errors import UserError
+from lorasmith.jobs.file_tools.details import FileDetails
+from lorasmith.jobs.file_tools.figures import Figures, ToolRequest
+from lorasmith.jobs.file_tools.forms import (
+    Names,
+    ToolForm,
+    Verb,
+    command_line,
+    named_fields,
+    tool_forms,
+    tool_request,
+    words_of,
+)
+from lorasmith.jobs.plan import problem_records
+from lorasmith.jobs.queue.ledger import AUTO, Ledger
+from lorasmith.jobs.queue.records import JobRecord
+from lorasmith.jobs.queue.runner import ensure_runners
+from lorasmith.jobs.queue.submit import submit
+from lorasmith.jobs.runs.records import FileProblem
+from lorasmith.studio.api.train import EngineDep
+from lorasmith.studio.context import Studio, StudioDep
+from lorasmith.studio.paths import OutsideError
+
+router = APIRouter(prefix="/api/lora-files", tags=["lora files"])
+
+
+class ToolQuestion(BaseModel):
+    """``values`` by field, as texts or JSON values; ``None`` leaves one as it is by itself."""
+
+    verb: Verb
+    values: dict[str, Any] = {}
+
+
+class QueuedTool(ToolQuestion):
+    device: str = AUTO
+
+
+class ToolAnswer(BaseModel):
+    """
+    Args:
+        command_line: what does it in a shell; "" where the form cannot be read.
+        figures: of what it would do, or has done; none where problems are in its way.
+        problems: each at a field's name, a file, or "".
+    """
+
+    command_line: str = ""
+    figures: Figures | None = None
+    problems: list[FileProblem] = []
+
+
+@router.get("/tools")
+def tools() -> list[ToolForm]:
+    """Every tool that writes a file, as a form."""
+    return tool_forms()
+
+
+@router.get("/file")
+def file(studio: StudioDep, engine: EngineDep, path: str) -> FileDetails:
+    """What a LoRA file or checkpoint is: family, ranks, blocks, words, training, who reads it."""
+    place = studio.roots.resolve(path)
+    if not place.exists():
+        raise UserError.of(path, "is not there", "choose another file")
+    return engine.file(place)
+
+
+@router.post("/figures")
+def figures(studio: StudioDep, engine: EngineDep, body: ToolQuestion) -> ToolAnswer:
+    """What a tool would do; nothing is written."""
+    return _answer(studio, engine, body, dry_run=True)
+
+
+@router.post("/write")
+def write(studio: StudioDep, engine: EngineDep, body: ToolQuestion) -> ToolAnswer:
+    """Do it, and answer when the file is there."""
+    return _answer(studio, engine, body, dry_run=False)
+
+
+@router.post("/queue")
+def queue(studio: StudioDep, body: QueuedTool) -> JobRecord:
+    """Do it as a job."""
+    ledger = Ledger(studio.workspace)
+    asked = _request(studio, body, dry_run=False)
+    title = f"{body.verb} {asked.out.name}"
+    job = submit(ledger, words_of(asked), studio.workspace, title=title, device=body.device)
+    ensure_runners(ledger)
+    return JobRecord.of(ledger, job)
+
+
+def _answer(studio: Studio, engine: EngineDep, body: ToolQuestion, *, dry_run: bool) -> ToolAnswer:
+    line = ""
+    try:
+        request = _request(studio, body, dry_run=dry_run)
+        line = command_line(request)
+        values = request.model_dump(mode="json", exclude_unset=True, exclude={"dry_run"})
+        return ToolAnswer(
+            command_line=line, figures=engine.tool(body.verb, values, dry_run=dry_run)
+        )
+    except OutsideError:
+        raise
+    except UserError as error:
+        problems = problem_records(named_fields(body.verb, error))
+        return ToolAnswer(command_line=line, problems=problems)
+
+
+def _request(studio: Studio, body: ToolQuestion, *, dry_run: bool) -> ToolRequest:
+    """
+    Raises:
+        OutsideError: it names what the studio may not open.
+        SettingsError: with everything that is wrong, each under its field's name.
+    """
+
+    def place(names: Names, text: str) -> str:
+        if names == "model":
+            return studio.model(text)
+        found = studio.roots.resolve(text)
+        if names == "new":
+            found = studio.roots.resolve_new(str(found.parent), found.name)
+        return str(found)
+
+    return tool_request(body.verb, body.values, dry_run=dry_run, place=place)

@@ -1,0 +1,403 @@
+// A tool as a form, made from what the command line takes: its figures first, then the file.
+import { useEffect, useId, useRef, useState } from "preact/hooks";
+import { get, post, type Problem, type Schemas } from "../api/client";
+import { useFetched } from "../api/fetched";
+import { Button } from "../components/button";
+import { Chooser } from "../components/chooser";
+import { CommandLine } from "../components/command_line";
+import { say } from "../components/notices";
+import { Failed, Problems } from "../components/problems";
+import { baseName, bytes, joined, parentOf, percent } from "../format";
+import { jobs, refreshJobs } from "../jobs";
+import { BlockChart } from "./files_chart";
+import { ranks } from "./files_details";
+import { Coded } from "./train_field";
+import { textOf, valueOf } from "./train_draft";
+
+type Form = Schemas["ToolForm"];
+type Field = Form["fields"][number];
+type Answer = Schemas["ToolAnswer"];
+type Values = Record<string, unknown>;
+
+interface Props {
+  verb: Form["verb"];
+  current: string;
+  selected: readonly string[];
+  onWritten: (path: string) => void;
+}
+
+/** Forms never change while the studio runs. */
+let forms: Promise<Form[]> | undefined;
+const toolForms = (): Promise<Form[]> =>
+  (forms ??= get("/api/lora-files/tools").catch((error: unknown) => {
+    forms = undefined;
+    throw error;
+  }));
+
+/** What was filled in, by tool, while one looks at other files. */
+const drafts = new Map<string, Values>();
+
+export function ToolView(props: Props) {
+  const found = useFetched(() => toolForms(), []);
+  const form = found.data?.find((each) => each.verb === props.verb);
+  if (found.error !== undefined) return <Failed error={found.error} />;
+  return form ? <ToolForm {...props} form={form} /> : null;
+}
+
+const ENDING: Record<Form["verb"], string> = {
+  resize: "-resized",
+  merge: "-merged",
+  extract: "-extracted",
+  bake: "-baked",
+  convert: "-converted",
+};
+
+/** What is filled in by what is selected, where nothing else was said. */
+function suggested(form: Form, current: string, selected: readonly string[]): Values {
+  const values: Values = {};
+  const sources = selected.length ? selected : current ? [current] : [];
+  const first = sources[0];
+  for (const field of form.fields) {
+    if (field.names === "loras" && sources.length) values[field.name] = sources.map((path) => `${path}:1`);
+    if (field.name === "source" && current) values[field.name] = current;
+    if (field.names === "new" && (current || first)) {
+      const base = current || first!;
+      const stem = baseName(base).replace(/\.[^.]+$/, "");
+      values[field.name] = joined(parentOf(base), `${stem}${ENDING[form.verb]}.safetensors`);
+    }
+    if (field.name === "model" || field.name === "base") values[field.name] = "demo";
+  }
+  return values;
+}
+
+function ToolForm({ form, verb, current, selected, onWritten }: Props & { form: Form }) {
+  const [values, setValues] = useState<Values>(drafts.get(verb) ?? {});
+  const [told, setTold] = useState<{ of: string; answer: Answer } | null>(null);
+  const [error, setError] = useState<unknown>();
+  const [waiting, setWaiting] = useState("");
+  const [written, setWritten] = useState("");
+  const [job, setJob] = useState<number | null>(null);
+  const asking = useRef<AbortController | null>(null);
+  const all: Values = { ...suggested(form, current, selected), ...values };
+  const asked = JSON.stringify(all);
+  const isCurrent = told?.of === asked;
+  const figures = isCurrent ? told.answer.figures : null;
+
+  useEffect(() => () => asking.current?.abort(), []);
+
+  // What names files was about another file; numbers hold on.
+  const of = useRef(current);
+  useEffect(() => {
+    if (of.current === current) return;
+    of.current = current;
+    const named = new Set(
+      form.fields.filter((each) => each.names === "new" || each.name === "source").map((each) => each.name),
+    );
+    const next = Object.fromEntries(Object.entries(values).filter(([name]) => !named.has(name)));
+    drafts.set(verb, next);
+    setValues(next);
+  }, [current]);
+
+  function change(name: string, value: unknown) {
+    const next = { ...values };
+    if (value === undefined) delete next[name];
+    else next[name] = value;
+    drafts.set(verb, next);
+    setValues(next);
+    setWritten("");
+  }
+
+  async function ask() {
+    asking.current?.abort();
+    const controller = (asking.current = new AbortController());
+    setWaiting("Working out the figures …");
+    setError(undefined);
+    try {
+      const answer = await post("/api/lora-files/figures", { body: { verb, values: all }, signal: controller.signal });
+      setTold({ of: asked, answer });
+    } catch (problem) {
+      if (!controller.signal.aborted) setError(problem);
+    } finally {
+      if (asking.current === controller) setWaiting("");
+    }
+  }
+
+  async function write() {
+    setWaiting("Writing …");
+    setError(undefined);
+    try {
+      const answer = await post("/api/lora-files/write", { body: { verb, values: all } });
+      setTold({ of: asked, answer });
+      if (answer.figures?.written) {
+        setWritten(answer.figures.out);
+        say(`${baseName(answer.figures.out)} is written.`);
+      }
+    } catch (problem) {
+      setError(problem);
+    } finally {
+      setWaiting("");
+    }
+  }
+
+  async function queue() {
+    const added = await post("/api/lora-files/queue", { body: { verb, values: all } });
+    setJob(added.id);
+    say(`${added.title} is in the queue.`);
+    await refreshJobs();
+  }
+
+  const queued = jobs.value.find((each) => each.id === job);
+  const problems = isCurrent ? told.answer.problems : [];
+  const names = new Set(form.fields.map((field) => field.name));
+  const field = (each: Field) => (
+    <ToolField
+      key={each.name}
+      field={each}
+      value={all[each.name]}
+      given={each.name in values}
+      selected={selected}
+      problems={problems.filter((problem) => problem.where === each.name)}
+      onChange={change}
+    />
+  );
+  const [what = "", ...more] = form.description.split("\n\n");
+  return (
+    <form class="column tool" onSubmit={(event) => (event.preventDefault(), void ask())}>
+      <p>
+        <Coded text={what} />
+      </p>
+      {more.length > 0 && (
+        <details>
+          <summary>More about it</summary>
+          {more.map((each) => (
+            <p key={each} class="soft">
+              <Coded text={each} />
+            </p>
+          ))}
+        </details>
+      )}
+      {form.fields.filter((each) => each.simple).map(field)}
+      <details open={form.fields.some((each) => !each.simple && each.name in values) || undefined}>
+        <summary>More options</summary>
+        <div class="column">{form.fields.filter((each) => !each.simple).map(field)}</div>
+      </details>
+      <div class="row wrap">
+        <Button type="submit" kind={figures ? "plain" : "primary"} disabled={!!waiting}>
+          Work out the figures
+        </Button>
+        {figures && !figures.written && form.at_once && (
+          <Button kind="primary" disabled={!!waiting} onClick={write}>
+            Write {baseName(figures.out)}
+          </Button>
+        )}
+        {figures && !figures.written && (
+          <Button kind={form.at_once ? "plain" : "primary"} disabled={!!waiting} icon="queue" onClick={queue}>
+            Queue it
+          </Button>
+        )}
+        <span class="soft" role="status">
+          {waiting}
+        </span>
+      </div>
+      {error !== undefined && <Failed error={error} />}
+      <Problems problems={problems.filter((problem) => !names.has(problem.where))} />
+      {isCurrent && told.answer.command_line && <CommandLine line={told.answer.command_line} />}
+      {figures && <FiguresView figures={figures} />}
+      {written && (
+        <Button kind="primary" onClick={() => onWritten(written)}>
+          Show {baseName(written)}
+        </Button>
+      )}
+      {queued && (
+        <div class="row wrap" role="status">
+          <span>
+            {queued.title}: {queued.state}
+            {queued.message && `, ${queued.message}`}
+          </span>
+          {queued.state === "done" && (
+            <Button onClick={() => onWritten(String(all.out))}>Show {baseName(String(all.out))}</Button>
+          )}
+        </div>
+      )}
+    </form>
+  );
+}
+
+function FiguresView({ figures }: { figures: NonNullable<Answer["figures"]> }) {
+  return (
+    <section class="column" aria-label="Figures">
+      <h3>{figures.written ? "Written" : "What it would be"}</h3>
+      <dl class="file-facts">
+        <div>
+          <dt class="soft">size</dt>
+          <dd class="number">
+            {figures.old_bytes != null && `${bytes(figures.old_bytes)} → `}
+            {bytes(figures.new_bytes)}
+          </dd>
+        </div>
+        {figures.error != null && (
+          <div>
+            <dt class="soft">energy kept</dt>
+            <dd class="number">{(100 * (1 - figures.error ** 2)).toFixed(2)} %</dd>
+          </div>
+        )}
+        <div>
+          <dt class="soft">goes to</dt>
+          <dd class="breaks">{figures.out}</dd>
+        </div>
+      </dl>
+      {figures.blocks.length > 0 && (
+        <BlockChart
+          name="Energy kept"
+          whole={1}
+          rows={figures.blocks.map((each) => ({
+            block: each.block,
+            share: each.kept,
+            text:
+              each.kept > 0.9995
+                ? "100 %"
+                : each.kept >= 0.995
+                  ? `${(100 * each.kept).toFixed(2)} %`
+                  : percent(each.kept),
+            ranks: ranks(each.least_rank, each.most_rank),
+          }))}
+        />
+      )}
+      <pre class="figure-lines" tabIndex={0} aria-label="As the command line says it">
+        {figures.lines.join("\n")}
+      </pre>
+    </section>
+  );
+}
+
+interface FieldProps {
+  field: Field;
+  value: unknown;
+  /** It was said here, rather than filled in. */
+  given: boolean;
+  selected: readonly string[];
+  problems: readonly Problem[];
+  onChange: (name: string, value: unknown) => void;
+}
+
+function ToolField({ field, value, given, selected, problems, onChange }: FieldProps) {
+  const id = useId();
+  const [choosing, setChoosing] = useState(false);
+  const [typed, setTyped] = useState<string | null>(null);
+  const text = typed ?? textOf(field, value);
+  const isPath = field.names !== "" && field.names !== "loras";
+  const usual = field.default_text || (field.required ? "" : textOf(field, field.default));
+  const common = {
+    id,
+    class: "input",
+    "aria-describedby": `${id}-help${problems.length ? ` ${id}-problems` : ""}`,
+    "aria-invalid": problems.length ? true : undefined,
+    spellcheck: false,
+    autocomplete: "off",
+  } as const;
+  function type(next: string) {
+    setTyped(next);
+    onChange(field.name, valueOf(field, next));
+  }
+  function choose(path: string) {
+    setChoosing(false);
+    setTyped(null);
+    onChange(field.name, field.names === "new" ? joined(path, baseName(text) || "new.safetensors") : path);
+  }
+  return (
+    <div class={given ? "tool-field given" : "tool-field"}>
+      <label for={id} class="mono">
+        {field.flag}
+        {field.unit && <span class="soft small"> {field.unit}</span>}
+      </label>
+      <div class="row">
+        {field.input === "switch" ? (
+          <input
+            type="checkbox"
+            {...common}
+            class=""
+            checked={value === true}
+            onChange={(event) => onChange(field.name, event.currentTarget.checked || undefined)}
+          />
+        ) : field.input === "choice" ? (
+          <select
+            {...common}
+            value={text}
+            onChange={(event) => onChange(field.name, event.currentTarget.value || undefined)}
+          >
+            <option value="">by itself{usual && `: ${usual}`}</option>
+            {field.choices.map((each) => (
+              <option key={each} value={each}>
+                {each}
+              </option>
+            ))}
+          </select>
+        ) : field.input === "list" ? (
+          <textarea
+            {...common}
+            rows={Math.min(8, Math.max(2, text.split("\n").length))}
+            value={text}
+            onInput={(event) => type(event.currentTarget.value)}
+            onBlur={() => setTyped(null)}
+          />
+        ) : (
+          <input
+            type="text"
+            {...common}
+            placeholder={usual}
+            inputMode={field.input === "number" || field.input === "integer" ? "decimal" : undefined}
+            value={text}
+            onInput={(event) => type(event.currentTarget.value)}
+            onBlur={() => setTyped(null)}
+          />
+        )}
+        {isPath && <Button icon="folder" label={`Choose ${field.flag}`} onClick={() => setChoosing(true)} />}
+        {given && (
+          <Button
+            kind="quiet"
+            icon="undo"
+            label={`Leave ${field.flag} as it is by itself`}
+            onClick={() => (setTyped(null), onChange(field.name, undefined))}
+          />
+        )}
+      </div>
+      {field.names === "loras" && (
+        <p class="soft small">
+          One a line; its weight stands behind it.{" "}
+          {given && selected.length > 0 && (
+            <Button
+              kind="quiet"
+              onClick={() => (setTyped(null), onChange(field.name, undefined))}
+            >{`Take the ${selected.length} selected`}</Button>
+          )}
+        </p>
+      )}
+      <p class="soft small" id={`${id}-help`}>
+        <Coded text={field.description} />
+        {field.range && `; ${field.range}`}.
+      </p>
+      {problems.length > 0 && (
+        <div id={`${id}-problems`} class="tool-problem" role="alert">
+          {problems.map((each) => (
+            <p key={each.what}>
+              {each.what}
+              {each.hint && <span class="soft">; {each.hint}</span>}
+            </p>
+          ))}
+        </div>
+      )}
+      {choosing && (
+        <Chooser
+          title={`Choose ${field.flag}`}
+          kinds={
+            field.names === "new" ? ["folder"] : field.name === "preview" ? ["image"] : ["lora", "folder", "other"]
+          }
+          choose={field.names === "new" ? "Into this folder" : "Take this folder"}
+          start={/[\\/]/.test(text) ? parentOf(text) : undefined}
+          onChoose={choose}
+          onClose={() => setChoosing(false)}
+        />
+      )}
+    </div>
+  );
+}
