@@ -181,6 +181,46 @@ def test_jobs_follow_their_run(tmp_path: Path) -> None:
     assert (ledger.job(number).run, ledger.job(number).title) == (str(new), "train other")
 
 
+@pytest.mark.parametrize(
+    ("command", "is_flat", "needs"),
+    [
+        ("train --resume runs/zorp", False, True),
+        ("train --resume=./runs/../runs/zorp/", False, True),
+        ("train --resume zorp", False, True),
+        ("grid runs/zorp/zorp-000001.safetensors", False, True),
+        ("generate --lora-dir runs/zorp -- zorpish", False, True),
+        ("train --resume runs/zorp-2", False, False),
+        ("generate --out runs -- a,=\0", False, False),
+        ("train --resume runs/zorp", True, True),
+        ("grid runs/zorp-000001.safetensors", True, True),
+        ("grid runs/zorp-other.safetensors", True, False),
+    ],
+)
+def test_a_run_stays_while_a_job_waits_that_names_it(
+    tmp_path: Path, command: str, is_flat: bool, needs: bool
+) -> None:
+    run = flat_run(tmp_path / "runs") if is_flat else write_run(tmp_path / "runs" / "zorp")
+    ledger = Ledger(tmp_path)
+    ledger.add(command.split(" "), "a job", tmp_path)
+    if needs:
+        with pytest.raises(RunError, match="is queued and needs it"):
+            remove_run(run, ledger)
+    else:
+        assert remove_run(run, ledger)
+
+
+def test_a_run_stays_for_the_job_after_its_training(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "zorp")
+    ledger = Ledger(tmp_path)
+    number = ledger.add(["train", "s.toml"], "train zorp", tmp_path).id
+    ledger.add(["pick", "{run}"], "pick", tmp_path, after=number)
+    ledger.claim("auto")
+    ledger.set_run(number, str(run))
+    ledger.end(number, "done", 0, "")
+    with pytest.raises(RunError, match=r"job 2 \(pick\) is queued and needs it"):
+        rename_run(run, "other", ledger)
+
+
 @pytest.mark.parametrize("name", ["", "a/b", "..", ".hidden", "other", "x" * 200, "con\n"])
 def test_not_every_name_is_one(tmp_path: Path, name: str) -> None:
     write_run(tmp_path / "other")

@@ -12,10 +12,10 @@ from pathlib import Path
 from lorasmith.core.disk import discard, remove_folder, rename, replace_file, write_error
 from lorasmith.core.errors import RunError
 from lorasmith.core.file_names import name_problem
-from lorasmith.core.files import free_bytes
+from lorasmith.core.files import free_bytes, user_path
 from lorasmith.core.text import bytes_text
-from lorasmith.formats.run_paths import hidden_folder, lora_name, loras_of
-from lorasmith.jobs.queue.ledger import Ledger
+from lorasmith.formats.run_paths import DEFAULT_OUTPUT, hidden_folder, lora_name, loras_of
+from lorasmith.jobs.queue.ledger import Job, Ledger
 from lorasmith.training.runs.folder import FILES, RunFolder, existing_run_folder
 
 _TRASH = Path(".lorasmith") / "trash"
@@ -167,12 +167,39 @@ def _refuse_busy(folder: RunFolder, ledger: Ledger | None) -> None:
     Raises:
         RunError: a job works on it or waits to.
     """
-    for job in ledger.jobs() if ledger is not None else ():
-        if not job.has_ended and str(folder.path) in (job.run, *job.command):
+    jobs = {job.id: job for job in ledger.jobs()} if ledger is not None else {}
+    for job in jobs.values():
+        before = jobs.get(job.after) if job.after is not None else None
+        if not job.has_ended and _needs(job, before.run if before else "", folder):
             what = f"job {job.id} ({job.title}) is {job.state} and needs it"
             raise RunError.of(
                 folder.path, what, f"cancel it first: lorasmith queue cancel {job.id}"
             )
+
+
+def _needs(job: Job, run_before: str, folder: RunFolder) -> bool:
+    """Whether a job works in a run, or its command has a path of it or in it.
+
+    Args:
+        run_before: what ``{run}`` stands for.
+    """
+    words = [word.replace("{run}", run_before or "{run}") for word in job.command]
+    # Also those of --resume=runs/zorp, and names alone, which are looked for in "runs" too.
+    words += [*(word.partition("=")[2] for word in words), job.run]
+    places = (job.folder, job.folder / DEFAULT_OUTPUT)
+    return any(_is_of(place / user_path(Path(word)), folder) for word in words if word
+               for place in places)  # fmt: skip
+
+
+def _is_of(path: Path, folder: RunFolder) -> bool:
+    try:
+        path, run = Path(os.path.realpath(path)), Path(os.path.realpath(folder.path))
+    except ValueError:  # It has signs that no path has.
+        return False
+    if path == run or run in path.parents:
+        return True
+    # "zorp" and "zorp-000001.safetensors", of a run whose files lie beside it.
+    return folder.flat and path.parent == run.parent and lora_name(path) == folder.name
 
 
 def _check_name(folder: RunFolder, name: str) -> None:
