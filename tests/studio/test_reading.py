@@ -159,3 +159,32 @@ def test_a_slow_folder_keeps_nobody_from_another(
         may_go_on.set()
         assert both[0].result(10) is both[1].result(10)
     assert sorted(opened) == ["quick", "slow"]
+
+
+def test_who_waited_for_a_dataset_gets_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Fake:
+        def __init__(self, *arguments: object) -> None:
+            """Nothing is read."""
+
+    class Lock:
+        """Has the next one in the moment in which it is let go."""
+
+        def __init__(self) -> None:
+            self._lock = threading.RLock()
+
+        def __enter__(self) -> None:
+            self._lock.acquire()
+
+        def __exit__(self, *error: object) -> None:
+            self._lock.release()
+            if not waited:
+                waited.append(None)
+                waited[0] = datasets.open(tmp_path)
+
+    waited: list[object] = []
+    datasets = OpenDatasets(lambda path: True)
+    monkeypatch.setattr(open_dataset, "OpenDataset", Fake)
+    monkeypatch.setattr(open_dataset.threading, "Lock", Lock)
+    assert datasets.open(tmp_path) is waited[0]

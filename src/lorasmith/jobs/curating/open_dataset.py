@@ -468,11 +468,11 @@ class OpenDatasets:
             with self._lock:
                 known = self._datasets.get(folder)
             dataset = known or OpenDataset(folder, self._allowed)
-        with self._lock:
-            self._datasets[folder] = dataset
-            self._datasets.move_to_end(folder)
-            while len(self._datasets) > _MOST_OPEN:
-                self._datasets.popitem(last=False)[1].close()
+            with self._lock:
+                self._datasets[folder] = dataset
+                self._datasets.move_to_end(folder)
+                while len(self._datasets) > _MOST_OPEN:
+                    self._datasets.popitem(last=False)[1].close()
         return dataset
 
     def all(self) -> list[OpenDataset]:

@@ -157,8 +157,8 @@ def tag_one(
         BusyError: a picture is being drawn.
     """
     device = CPU if guard.job_on(AUTO) is not None else AUTO
-    with guard.using(device):
-        told = guard.engine.tag(picture, root, tagger, device=device, least=least)
+    with guard.using(device) as first:
+        told = guard.engine.tag(picture, root, tagger, device=device, least=least, first=first)
     return TaggedPicture.model_validate(told)
 
 

@@ -13,6 +13,7 @@ import shutil
 import threading
 import time
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from lorasmith.jobs.drawings.records import (
     command_line,
 )
 from lorasmith.jobs.engine.giving_way import LOOKS, GivingWay
-from lorasmith.jobs.engine.process import GivenUpError
+from lorasmith.jobs.engine.process import Asking, GivenUpError
 from lorasmith.jobs.generate import GenerateRequest
 from lorasmith.jobs.plan import problem_records
 
@@ -53,6 +54,7 @@ class Drawings:
         self._version = 0
         self._ends = 0
         self._cancelled: set[str] = set()
+        self._asking = Asking()
         self._worker: threading.Thread | None = None
 
     # What pages ask
@@ -73,7 +75,7 @@ class Drawings:
         with self._changed:
             self._requests[number] = request
             self._put(record)
-            if self._worker is None:
+            if self._worker is None or not self._worker.is_alive():
                 self._worker = threading.Thread(target=self._work, daemon=True)
                 self._worker.start()
         return record
@@ -83,8 +85,9 @@ class Drawings:
         once. What is wrong with it is told when it is asked for."""
 
         def load() -> None:
-            with contextlib.suppress(UserError), self._guard.using(request.device):
-                self._engine.load(request.model_dump(mode="json", exclude_unset=True))
+            values = request.model_dump(mode="json", exclude_unset=True)
+            with contextlib.suppress(UserError), self._guard.using(request.device) as first:
+                self._engine.load(values, first=first)
 
         if self._guard.job_on(request.device) is None:
             threading.Thread(target=load, daemon=True).start()
@@ -102,7 +105,8 @@ class Drawings:
                 record = self._end(record, "cancelled", "cancelled before it began")
             elif record.state == "drawing" and number not in self._cancelled:
                 self._cancelled.add(number)
-                threading.Thread(target=self._stop, args=(number,), daemon=True).start()
+                stop = partial(self._stop, number, self._asking)
+                threading.Thread(target=stop, daemon=True).start()
         return record
 
     def get(self, number: str) -> DrawingRecord:
@@ -150,11 +154,14 @@ class Drawings:
                 while (record := self._next()) is None:
                     self._changed.wait()
                 request = self._requests[record.id]
-            if job := self._guard.job_on(request.device):
-                self._say_why(record.id, f"job {job.id} ({job.title}) has the device")
-                time.sleep(LOOKS)
-            else:
-                self._draw(record.id, request)
+            try:
+                if job := self._guard.job_on(request.device):
+                    self._say_why(record.id, f"job {job.id} ({job.title}) has the device")
+                    time.sleep(LOOKS)
+                else:
+                    self._draw(record.id, request)
+            except Exception as error:  # noqa: BLE001  others are drawn
+                self._fail(record.id, error)
 
     def _next(self) -> DrawingRecord | None:
         waiting = (record for record in self._records.values() if record.state == "waiting")
@@ -166,12 +173,14 @@ class Drawings:
             if self._records[number].state != "waiting":
                 return
             self._change(number, state="drawing", why="", began=time.time())
+            asking = self._asking = Asking()
         ending: tuple[State, str, list[Problem]] = ("done", "", [])
         try:
             previews.mkdir(parents=True, exist_ok=True)
             values = request.model_dump(mode="json", exclude_unset=True)
-            with self._guard.using(request.device):
-                self._engine.draw(values, previews, lambda event: self._take(number, event))
+            told = partial(self._take, number)
+            with self._guard.using(request.device) as first:
+                self._engine.draw(values, previews, told, asking=asking, first=first)
         except GivenUpError:
             ending = ("waiting", "", [])
         except Stopped as stop:
@@ -196,15 +205,25 @@ class Drawings:
                 record = self._change(number, problems=problem_records(problems), previews=[])
                 self._end(record, state, why)
 
-    def _stop(self, number: str) -> None:
+    def _fail(self, number: str, error: Exception) -> None:
+        what = f"a bug in lorasmith: {type(error).__name__}: {error}"
+        problem = Problem("", what, "draw it again, and report this")
+        with self._changed:
+            self._cancelled.discard(number)
+            record = self._records.get(number)
+            if record is not None and not record.has_ended:
+                self._change(number, problems=problem_records([problem]), previews=[])
+                self._end(self._records[number], "failed", what)
+
+    def _stop(self, number: str, asking: Asking) -> None:
         """By asking, and where that does not help by force."""
         deadline = time.monotonic() + PATIENCE
-        self._engine.stop()
+        self._engine.stop(asking)
         while time.monotonic() < deadline:
             time.sleep(LOOKS)
             if number not in self._cancelled:
                 return
-        self._engine.release()
+        self._engine.release(asking)
 
     def _take(self, number: str, event: dict[str, Any]) -> None:
         """What is told of a drawing."""

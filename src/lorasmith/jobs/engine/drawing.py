@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lorasmith.jobs.engine.process import IDLE_SECONDS, MODULE, Engine, Told
+from lorasmith.jobs.engine.process import IDLE_SECONDS, MODULE, Asking, Engine, Told
 
 COMMAND = (sys.executable, "-m", MODULE, "drawing")
 TAG_SECONDS = 600.0
@@ -35,12 +35,21 @@ class DrawingEngine(Engine):
     ) -> None:
         super().__init__(folder, command, idle=idle)
 
-    def draw(self, request: Mapping[str, Any], previews: Path | None, told: Told) -> list[Path]:
+    def draw(
+        self,
+        request: Mapping[str, Any],
+        previews: Path | None,
+        told: Told,
+        *,
+        asking: Asking | None = None,
+        first: Callable[[], object] = lambda: None,
+    ) -> list[Path]:
         """The pictures of a :class:`.GenerateRequest`, whose values ``request`` has.
 
         Args:
             previews: a folder for previews; see :meth:`.engine.draw.Drawer.draw`.
             told: called with events as they come.
+            asking, first: as of :meth:`ask`.
 
         Raises:
             GivenUpError: the process was ended for a job.
@@ -53,20 +62,30 @@ class DrawingEngine(Engine):
             "previews": str(previews) if previews is not None else "",
         }
         # What kills the process once does so twice.
-        answer = self.ask(question, timeout=None, told=told, tries=1)
+        answer = self.ask(question, timeout=None, told=told, tries=1, asking=asking, first=first)
         return [Path(path) for path in answer["images"]]
 
-    def load(self, request: Mapping[str, Any]) -> None:
+    def load(
+        self, request: Mapping[str, Any], *, first: Callable[[], object] = lambda: None
+    ) -> None:
         """Load a request's model, for a drawing that will be asked for; nothing where something
         else is being worked on.
 
         Raises:
             UserError: as :meth:`draw`; BusyError: something else is.
         """
-        self.ask({"ask": "load", "request": dict(request)}, timeout=None, tries=1, wait=0)
+        question = {"ask": "load", "request": dict(request)}
+        self.ask(question, timeout=None, tries=1, wait=0, first=first)
 
     def tag(
-        self, picture: Path, root: Path, tagger: str, *, device: str = "auto", least: float = 0.1
+        self,
+        picture: Path,
+        root: Path,
+        tagger: str,
+        *,
+        device: str = "auto",
+        least: float = 0.1,
+        first: Callable[[], object] = lambda: None,
     ) -> dict[str, Any]:
         """As :meth:`.engine.tag.KeptTagger.tag`.
 
@@ -78,5 +97,7 @@ class DrawingEngine(Engine):
             "ask": "tag", "picture": str(picture), "root": str(root), "tagger": tagger,
             "device": device, "least": least,
         }  # fmt: skip
-        answer: dict[str, Any] = self.ask(question, timeout=TAG_SECONDS, wait=TURN_SECONDS)
+        answer: dict[str, Any] = self.ask(
+            question, timeout=TAG_SECONDS, wait=TURN_SECONDS, first=first
+        )
         return answer

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from lorasmith.core.errors import UserError
 from lorasmith.jobs.engine.drawing import DrawingEngine
+from lorasmith.jobs.engine.process import GivenUpError
 from lorasmith.jobs.queue.ledger import AUTO, Job, Ledger
 
 LOOKS = 0.3
@@ -47,6 +48,7 @@ class GivingWay:
     def __init__(self, engine: DrawingEngine, jobs: Jobs) -> None:
         self.engine = engine
         self._jobs = jobs
+        # Those of the process: on which it works, or keeps models.
         self._devices: set[str] = set()
         self._asking = 0
         self._lock = threading.Lock()
@@ -65,17 +67,31 @@ class GivingWay:
         return None
 
     @contextlib.contextmanager
-    def using(self, device: str) -> Iterator[None]:
+    def using(self, device: str) -> Iterator[Callable[[], None]]:
         """While the engine is asked for something on a device, and for as long as it keeps models
-        there: it is ended for jobs."""
+        there: it is ended for jobs.
+
+        What it gives is called when the question's turn has come, and raises
+        :class:`.GivenUpError` where a job has got the device meanwhile.
+        """
+
+        def take() -> None:
+            with self._lock:
+                is_new = device not in self._devices
+                self._devices.add(device)
+            if job := self.job_on(device):
+                with self._lock:
+                    self._devices -= {device} if is_new else set()
+                what = f"job {job.id} ({job.title}) has the device"
+                raise GivenUpError.of("", what, "ask again")
+
         with self._lock:
-            self._devices.add(device)
             self._asking += 1
             if self._minder is None:
                 self._minder = threading.Thread(target=self._mind, daemon=True)
                 self._minder.start()
         try:
-            yield
+            yield take
         finally:
             with self._lock:
                 self._asking -= 1
@@ -89,7 +105,11 @@ class GivingWay:
                     self._minder = None
                     return
                 devices = set(self._devices)
-            if any(self.job_on(device) for device in devices):
+            try:
+                is_needed = any(self.job_on(device) for device in devices)
+            except Exception:  # noqa: BLE001  nothing else looks for jobs
+                is_needed = False
+            if is_needed:
                 with self._lock:
                     self._devices.clear()
                 self.engine.release()

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import queue
 import subprocess
 import threading
@@ -41,6 +42,8 @@ IDLE_SECONDS = 300.0
 SHOWN_LINES = 3
 LAST_WORDS_SECONDS = 1.0
 """How long what a process said last may take to come; who it started may hold its pipe open."""
+LOOKS = 0.1
+"""Seconds between two looks of a question that waits, whether it was stopped."""
 MODULE = "lorasmith.jobs.engine.serve"
 
 Told = Callable[[dict[str, Any]], object]
@@ -52,6 +55,22 @@ class GivenUpError(RunError):
 
 class BusyError(RunError):
     """Another question is being worked on."""
+
+
+class Asking:
+    """A question from before its turn to its answer: :meth:`Engine.stop` and
+    :meth:`Engine.release` mean this one and no other."""
+
+    def __init__(self) -> None:
+        self.is_stopped = False
+
+    def raise_if_stopped(self) -> None:
+        """
+        Raises:
+            Stopped: it was, before it began.
+        """
+        if self.is_stopped:
+            raise Stopped("stopped before it began")
 
 
 class Engine:
@@ -70,6 +89,8 @@ class Engine:
     def __init__(self, folder: Path, command: Sequence[str], *, idle: float = IDLE_SECONDS) -> None:
         self._folder, self._command, self._idle = folder, command, idle
         self._writing = threading.Lock()
+        # Of what is being worked on; taken within the other where both are.
+        self._naming = threading.Lock()
         self._timer: threading.Timer | None = None
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
@@ -78,6 +99,7 @@ class Engine:
         self._errors: list[str] = []
         self._listener: threading.Thread | None = None
         self._number = 0
+        self._current: Asking | None = None
         self._warm = False
 
     @property
@@ -95,22 +117,37 @@ class Engine:
             finally:
                 self._lock.release()
 
-    def release(self) -> None:
+    def release(self, asking: Asking | None = None) -> None:
         """Give all memory back at once, of the device too; who waits for an answer is told, and
-        the next question begins a new process."""
-        process = self._process
-        if process is not None:
+        the next question begins a new process.
+
+        Args:
+            asking: only where this is what is being worked on.
+        """
+        with self._naming:
+            process = self._process
+            if process is None or (asking is not None and asking is not self._current):
+                return
             self._given_up = process
             process.kill()
-        with self._lock:
-            self._end()
+        process.wait()
+        if self._lock.acquire(blocking=False):  # Else who asks is told, and clears away.
+            try:
+                if self._process is process:
+                    self._end()
+            finally:
+                self._lock.release()
 
-    def stop(self) -> None:
-        """Ask what is being worked on to end early, between two of its steps."""
-        process = self._process
-        if process is not None:
-            with contextlib.suppress(OSError):
-                self._write(process, {"ask": "stop", "of": self._number})
+    def stop(self, asking: Asking) -> None:
+        """Ask a question to end early, between two of its steps; one that has not begun never
+        does."""
+        with self._naming:
+            asking.is_stopped = True
+            process, number = self._process, self._number
+            if process is None or self._current is not asking:
+                return
+        with self._writing, contextlib.suppress(OSError):
+            _write(process, {"ask": "stop", "of": number})
 
     def ask(
         self,
@@ -120,6 +157,8 @@ class Engine:
         told: Told | None = None,
         tries: int = 2,
         wait: float = -1,
+        asking: Asking | None = None,
+        first: Callable[[], object] = lambda: None,
     ) -> Any:
         """The answer to a question, which is JSON-ready.
 
@@ -130,6 +169,8 @@ class Engine:
             tries: so often, where the process dies of it.
             wait: seconds for which other questions may be worked on before this one; -1 for any
                 number.
+            asking: by which it can be stopped.
+            first: called when its turn has come; it is not asked where that raises.
 
         Raises:
             BusyError: another question takes longer than ``wait``.
@@ -137,11 +178,14 @@ class Engine:
             UserError: what is wrong with the question.
             Stopped: by :meth:`stop`.
         """
-        with self._turn(wait), self._awake():
+        asking = asking or Asking()
+        with self._turn(wait, asking), self._awake():
             for attempt in range(1, tries + 1):
+                asking.raise_if_stopped()
+                first()
                 self._begin()
                 try:
-                    return self._asked(question, timeout, told)
+                    return self._asked(question, asking, timeout, told)
                 except EOFError:
                     is_given_up = self._process is self._given_up
                     last = self._end()
@@ -166,9 +210,18 @@ class Engine:
         return answer
 
     @contextlib.contextmanager
-    def _turn(self, wait: float) -> Iterator[None]:
-        if not self._lock.acquire(timeout=wait):
-            raise BusyError.of("", f"{self.what} is at work on something else", "ask again later")
+    def _turn(self, wait: float, asking: Asking) -> Iterator[None]:
+        """
+        Raises:
+            BusyError: another question takes longer than ``wait`` seconds.
+            Stopped: it was stopped before its turn.
+        """
+        deadline = math.inf if wait < 0 else time.monotonic() + wait
+        while not self._lock.acquire(timeout=max(0.0, min(LOOKS, deadline - time.monotonic()))):
+            asking.raise_if_stopped()
+            if time.monotonic() >= deadline:
+                what = f"{self.what} is at work on something else"
+                raise BusyError.of("", what, "ask again later")
         try:
             yield
         finally:
@@ -194,14 +247,33 @@ class Engine:
             finally:
                 self._lock.release()
 
-    def _asked(self, question: Mapping[str, Any], timeout: float | None, told: Told | None) -> Any:
+    def _asked(
+        self,
+        question: Mapping[str, Any],
+        asking: Asking,
+        timeout: float | None,
+        told: Told | None,
+    ) -> Any:
         """Raises EOFError where the process is gone."""
-        assert self._process is not None
-        self._number += 1
         try:
-            self._write(self._process, {"id": self._number, **question})
-        except OSError:
-            raise EOFError from None
+            # What stops it comes behind it.
+            with self._writing:
+                with self._naming:
+                    assert self._process is not None
+                    asking.raise_if_stopped()
+                    self._number += 1
+                    self._current = asking
+                try:
+                    _write(self._process, {"id": self._number, **question})
+                except OSError:
+                    raise EOFError from None
+            return self._answer(timeout, told)
+        finally:
+            with self._naming:
+                self._current = None
+
+    def _answer(self, timeout: float | None, told: Told | None) -> Any:
+        """Raises EOFError where the process is gone, or says what is no answer."""
         deadline = None
         if timeout is not None:
             deadline = time.monotonic() + timeout + (0 if self._warm else START_SECONDS)
@@ -215,13 +287,16 @@ class Engine:
                 raise RunError.of("", what, "ask again") from None
             if reply is None:
                 raise EOFError
-            record = parse_json(reply)
+            try:
+                record = parse_json(reply)
+            except ValueError:  # As of a process that was killed within a line.
+                raise EOFError from None
             self._warm = True
             if record["id"] != self._number:
                 continue
             if "told" in record:
                 if told is not None:
-                    told(record["told"])
+                    self._tell(told, record["told"])
                 continue
             if "stopped" in record:
                 raise Stopped(record["stopped"])
@@ -229,15 +304,12 @@ class Engine:
                 raise UserError([Problem(**problem) for problem in record["problems"]])
             return record["answer"]
 
-    def _write(self, process: subprocess.Popen[bytes], record: Mapping[str, Any]) -> None:
-        assert process.stdin is not None
-        line = json.dumps(record).encode() + b"\n"
-        with self._writing:
-            try:
-                process.stdin.write(line)
-                process.stdin.flush()
-            except ValueError as error:  # It was closed meanwhile.
-                raise BrokenPipeError from error
+    def _tell(self, told: Told, event: dict[str, Any]) -> None:
+        try:
+            told(event)
+        except Exception:
+            self._end()  # Nobody waits for its answer any more.
+            raise
 
     def _begin(self) -> None:
         if self.running:
@@ -272,6 +344,19 @@ class Engine:
             assert process.stdin is not None
             process.stdin.close()
         return " ".join(self._errors[-SHOWN_LINES:]) or f"status {process.returncode}"
+
+
+def _write(process: subprocess.Popen[bytes], record: Mapping[str, Any]) -> None:
+    """
+    Raises:
+        OSError: the process is gone.
+    """
+    assert process.stdin is not None
+    try:
+        process.stdin.write(json.dumps(record).encode() + b"\n")
+        process.stdin.flush()
+    except ValueError as error:  # It was closed meanwhile.
+        raise BrokenPipeError from error
 
 
 def _answers_of(pipe: IO[bytes] | None, answers: queue.Queue[bytes | None]) -> None:

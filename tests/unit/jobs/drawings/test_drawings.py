@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,10 +14,16 @@ from tests.unit.jobs.drawings.stub import STUB
 
 from lorasmith.core.errors import Stopped, UserError
 from lorasmith.jobs.drawings.queue import Drawings
-from lorasmith.jobs.drawings.records import DrawingRecord, LoraUse, NewDrawing, command_line
+from lorasmith.jobs.drawings.records import (
+    DrawingRecord,
+    LoraUse,
+    NewDrawing,
+    PreviewRecord,
+    command_line,
+)
 from lorasmith.jobs.engine.drawing import DrawingEngine
 from lorasmith.jobs.engine.giving_way import GivingWay
-from lorasmith.jobs.engine.process import BusyError
+from lorasmith.jobs.engine.process import Asking, BusyError, GivenUpError
 from lorasmith.jobs.generate import GenerateRequest
 from lorasmith.jobs.queue.ledger import Job, Ledger
 
@@ -46,6 +53,13 @@ class Bench:
 
     def ended(self, number: str) -> DrawingRecord:
         return self.wait(number, lambda record: record.has_ended)
+
+
+def until(is_so: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 20
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -122,10 +136,7 @@ def test_models_that_wait_for_the_next_drawing_give_way_too(bench: Bench) -> Non
     bench.ended(bench.add("zorp"))
     assert bench.engine.running
     bench.running = [bench.job]
-    deadline = time.monotonic() + 10
-    while bench.engine.running:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: not bench.engine.running)
 
 
 @pytest.mark.parametrize(
@@ -149,12 +160,87 @@ def test_a_tag_does_not_wait_for_a_long_drawing(
 
 
 def test_stop_reaches_what_is_asked_and_nothing_later(bench: Bench) -> None:
-    bench.engine.stop()
-    assert bench.engine.draw({"prompt": "zorp"}, None, print)
-    bench.engine.stop()
+    first, second = Asking(), Asking()
+    assert bench.engine.draw({"prompt": "zorp"}, None, print, asking=first)
+    bench.engine.stop(first)
     assert bench.engine.draw({"prompt": "zorp"}, None, print)
     with pytest.raises(Stopped):
-        bench.engine.draw({"prompt": "slow"}, None, lambda event: bench.engine.stop())
+        bench.engine.draw(
+            {"prompt": "slow"}, None, lambda event: bench.engine.stop(second), asking=second
+        )
+    with pytest.raises(Stopped, match="before it began"):
+        bench.engine.draw({"prompt": "zorp"}, None, print, asking=second)
+
+
+def test_cancelled_is_what_was_meant_and_nothing_else(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lorasmith.jobs.drawings.queue.PATIENCE", 0.1)
+    with ThreadPoolExecutor(1) as pool:
+        tag = pool.submit(bench.engine.ask, {"ask": "tag", "request": {"prompt": "slow"}})
+        until(lambda: bench.engine.running)
+        drawing = bench.add("zorp")
+        bench.wait(drawing, lambda record: record.state == "drawing")
+        bench.drawings.cancel(drawing)
+        record = bench.ended(drawing)
+        assert (record.state, record.why) == ("cancelled", "stopped before it began")
+        time.sleep(0.5)  # Longer than patience lasts.
+        assert not tag.done()
+        bench.engine.release()
+        with pytest.raises(GivenUpError):
+            tag.result(10)
+
+
+def test_a_job_that_began_while_a_drawing_waited_comes_first(bench: Bench) -> None:
+    bench.drawings.warm_up(GenerateRequest(prompt="deaf"))  # A load that goes on and on.
+    until(lambda: bench.engine.running)
+    slow = bench.add("slow")
+    bench.wait(slow, lambda record: record.state == "drawing")
+    bench.running = [bench.job]
+    bench.wait(slow, lambda record: "job 1 (train zorp)" in record.why)
+    assert not bench.engine.running
+    bench.running = []
+    bench.wait(slow, lambda record: record.state == "drawing" and record.previews)
+    bench.drawings.cancel(slow)
+    assert bench.ended(slow).state == "cancelled"
+
+
+def test_what_waited_for_its_turn_begins_nothing_beside_a_job(bench: Bench) -> None:
+    guard = GivingWay(bench.engine, lambda: bench.running)
+    with guard.using("cuda:0") as first:
+        first()
+        bench.running = [bench.job]
+        with pytest.raises(GivenUpError, match=r"job 1 \(train zorp\) has the device"):
+            bench.engine.draw({"prompt": "zorp"}, None, print, first=first)
+    assert not bench.engine.running
+
+
+def test_others_are_drawn_whatever_one_ends_with(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut = """import sys; sys.stdin.readline(); print('{"id": 1, "to', end="", flush=True)"""
+    monkeypatch.setattr(bench.engine, "_command", (sys.executable, "-c", cut))
+    killed = bench.ended(bench.add("zorp"))
+    assert (killed.state, "ended: status" in killed.why) == ("failed", True)
+    monkeypatch.undo()
+
+    def broken(event: object) -> None:
+        raise KeyError("place")
+
+    monkeypatch.setattr(PreviewRecord, "model_validate", broken)
+    odd = bench.ended(bench.add("zorp"))
+    assert (odd.state, odd.why) == ("failed", "a bug in lorasmith: KeyError: 'place'")
+    monkeypatch.undo()
+    assert bench.ended(bench.add("zorp")).state == "done"
+
+
+def test_jobs_are_looked_for_though_a_look_failed(bench: Bench) -> None:
+    bench.ended(bench.add("zorp"))
+    bench.running = [None]  # type: ignore[list-item]
+    time.sleep(0.5)  # A look or two.
+    assert bench.engine.running
+    bench.running = [bench.job]
+    until(lambda: not bench.engine.running)
 
 
 # What a drawing is asked with
