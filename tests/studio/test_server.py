@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import httpx
 import pytest
+from fastapi import FastAPI
+
+from lorasmith.studio import serve
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="is ended by a signal of POSIX")
 
@@ -46,6 +53,38 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         rest, _ = process.communicate(timeout=20)
         assert process.returncode == 0
         assert match[2] not in rest
+
+
+def test_it_ends_in_the_midst_of_a_request_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(serve, "_SECONDS_TO_END", 0.1)
+    app = FastAPI()
+    app.state.studio = SimpleNamespace(closing=threading.Event())
+
+    @app.get("/long")
+    async def long() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        await asyncio.sleep(60)
+
+    @app.get("/bug")
+    def bug() -> None:
+        raise KeyError("a bug is told")
+
+    def ask() -> None:
+        for path in ("bug", "long"):
+            with contextlib.suppress(httpx.HTTPError):
+                httpx.get(f"http://127.0.0.1:{port}/{path}", timeout=20, trust_env=False)
+
+    with contextlib.closing(serve._listen("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        asking = threading.Thread(target=ask)
+        serve._run(app, listener, asking.start)
+    asking.join(20)
+    said = capsys.readouterr().err
+    assert "a bug is told" in said
+    assert said.count("Traceback") == 1
+    assert "task(s)" not in said
 
 
 @pytest.fixture

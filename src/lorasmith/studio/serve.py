@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib.util
 import ipaddress
+import logging
 import secrets
 import signal
 import socket
@@ -206,4 +208,12 @@ def _run(app: FastAPI, listener: socket.socket, started: Callable[[], None]) -> 
         proxy_headers=False,
         timeout_graceful_shutdown=_SECONDS_TO_END,
     )
+    logging.getLogger("uvicorn.error").addFilter(_is_worth_saying)
     Server(config).run(sockets=[listener])
+
+
+def _is_worth_saying(record: logging.LogRecord) -> bool:
+    """Not that requests were given up at the end, as was asked."""
+    error = record.exc_info[1] if record.exc_info else None
+    is_cancelled = isinstance(error, asyncio.CancelledError)
+    return not is_cancelled and "timeout graceful shutdown exceeded" not in str(record.msg)
