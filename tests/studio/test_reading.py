@@ -186,5 +186,5 @@ def test_who_waited_for_a_dataset_gets_the_same(
     waited: list[object] = []
     datasets = OpenDatasets(lambda path: True)
     monkeypatch.setattr(open_dataset, "OpenDataset", Fake)
-    monkeypatch.setattr(open_dataset.threading, "Lock", Lock)
+    monkeypatch.setattr("threading.Lock", Lock)
     assert datasets.open(tmp_path) is waited[0]

@@ -13,7 +13,7 @@ from lorasmith.core.terminal import echo, echo_json
 
 @click.group("runs")
 def runs() -> None:
-    """List runs, give them other names, or remove them.
+    """List runs, give them other names or a picture, or remove them.
 
     RUN is a run's folder, or its LoRA. A run on which something works, or on which a job of the
     queue waits, stays as it is.
@@ -80,6 +80,27 @@ def rename(run: Path, name: str, workspace: Path, as_json: bool) -> None:
         echo_json({"run": str(new)})
         return
     echo(f"is now {new}")
+
+
+@runs.command("preview")
+@click.argument("lora", type=_PATH)
+@click.argument("picture", type=_PATH)
+@_json
+def preview(lora: Path, picture: Path, as_json: bool) -> None:
+    """Make PICTURE the preview of a LoRA: NAME.png beside it, which web UIs show.
+
+    LORA is a LoRA file, or a run, whose result is then meant. PICTURE is a PNG, such as `lorasmith
+    generate` draws; it takes the place of the preview that is there.
+    """
+    from lorasmith.jobs.drawings.loras import set_preview
+    from lorasmith.training.runs.folder import existing_run_folder
+
+    file = lora if lora.is_file() else existing_run_folder(lora).result
+    written = set_preview(file, picture)
+    if as_json:
+        echo_json({"lora": str(file), "preview": str(written)})
+        return
+    echo(f"is its preview now: {written}")
 
 
 @runs.command("remove")

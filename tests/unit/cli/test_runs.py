@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from tests.made_up_runs import write_run
+from PIL import Image
+from tests.made_up_runs import safetensors, write_run
 
 from lorasmith.cli.main import cli
 from lorasmith.jobs.queue.ledger import Ledger
@@ -33,6 +34,19 @@ def test_runs_are_listed_renamed_removed_and_brought_back(run: Path) -> None:
     assert runs("restore", removed["kept"]).exit_code == 0
     assert runs("remove", "runs/blarg", "--for-good").stdout == "runs/blarg is deleted\n"
     assert list(Path("runs").rglob("*.safetensors")) == []
+
+
+def test_a_drawing_becomes_a_loras_preview(run: Path) -> None:
+    Image.new("RGB", (8, 8)).save("drawn.png")
+    Image.new("RGB", (8, 8)).save("photo.jpg")
+    (run / "zorp.safetensors").write_bytes(safetensors(40))
+    place = run / "zorp.png"
+    assert runs("preview", "runs/zorp", "drawn.png").stdout == f"is its preview now: {place}\n"
+    assert place.read_bytes() == Path("drawn.png").read_bytes()
+    answer = runs("preview", "runs/zorp/zorp-000001.safetensors", "drawn.png", "--json")
+    assert json.loads(answer.stdout)["preview"] == "runs/zorp/zorp-000001.png"
+    for words in (("runs/zorp", "photo.jpg"), ("runs/zorp", "none.png"), ("none", "drawn.png")):
+        assert runs("preview", *words).exit_code == 2
 
 
 def test_what_the_queue_needs_stays(run: Path) -> None:

@@ -75,9 +75,8 @@ class Drawings:
         with self._changed:
             self._requests[number] = request
             self._put(record)
-            if self._worker is None or not self._worker.is_alive():
-                self._worker = threading.Thread(target=self._work, daemon=True)
-                self._worker.start()
+            if self._worker is None:
+                self._begin_worker()
         return record
 
     def warm_up(self, request: GenerateRequest) -> None:
@@ -147,6 +146,10 @@ class Drawings:
 
     # The work
 
+    def _begin_worker(self) -> None:
+        self._worker = threading.Thread(target=self._work, daemon=True)
+        self._worker.start()
+
     def _work(self) -> None:
         _remove_old(self._previews_folder)
         while True:
@@ -160,8 +163,10 @@ class Drawings:
                     time.sleep(LOOKS)
                 else:
                     self._draw(record.id, request)
-            except Exception as error:  # noqa: BLE001  others are drawn
+            except BaseException as error:
                 self._fail(record.id, error)
+                self._begin_worker()  # The others are drawn.
+                raise
 
     def _next(self) -> DrawingRecord | None:
         waiting = (record for record in self._records.values() if record.state == "waiting")
@@ -205,7 +210,7 @@ class Drawings:
                 record = self._change(number, problems=problem_records(problems), previews=[])
                 self._end(record, state, why)
 
-    def _fail(self, number: str, error: Exception) -> None:
+    def _fail(self, number: str, error: BaseException) -> None:
         what = f"a bug in lorasmith: {type(error).__name__}: {error}"
         problem = Problem("", what, "draw it again, and report this")
         with self._changed:

@@ -97,19 +97,30 @@ class GivingWay:
                 self._asking -= 1
 
     def _mind(self) -> None:
-        while True:
-            time.sleep(LOOKS)
-            with self._lock:
-                if not self._asking and not self.engine.running:
-                    self._devices.clear()
-                    self._minder = None
-                    return
-                devices = set(self._devices)
-            try:
-                is_needed = any(self.job_on(device) for device in devices)
-            except Exception:  # noqa: BLE001  nothing else looks for jobs
-                is_needed = False
-            if is_needed:
+        try:
+            while self._is_used():
                 with self._lock:
-                    self._devices.clear()
-                self.engine.release()
+                    devices = set(self._devices)
+                if any(self.job_on(device) for device in devices):
+                    self._give_way()
+        except BaseException:
+            # Nobody would look for jobs any more.
+            with self._lock:
+                self._minder = None
+            self._give_way()
+            raise
+
+    def _is_used(self) -> bool:
+        """After a while; where it is not, whoever minds it ends."""
+        time.sleep(LOOKS)
+        with self._lock:
+            if self._asking or self.engine.running:
+                return True
+            self._devices.clear()
+            self._minder = None
+            return False
+
+    def _give_way(self) -> None:
+        with self._lock:
+            self._devices.clear()
+        self.engine.release()

@@ -307,7 +307,7 @@ class Engine:
     def _tell(self, told: Told, event: dict[str, Any]) -> None:
         try:
             told(event)
-        except Exception:
+        except BaseException:
             self._end()  # Nobody waits for its answer any more.
             raise
 
