@@ -24,6 +24,7 @@ SECTIONS = [
         "adapter",
         "embedding",
         "full",
+        "slider",
         "optimizer",
         "schedule",
     ),
