@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -323,8 +323,10 @@ class Rounded:
     def with_noise(self, batch: MicroBatch, *_: object) -> MicroBatch:
         return batch
 
-    def loss_sum(self, *_: object) -> Tensor:
-        return self.weight.float().sum()
+    terms = 1
+
+    def losses(self, *_: object) -> Generator[Tensor, None, None]:
+        yield self.weight.float().sum()
 
     def sum_(self, tensor: Tensor) -> None:
         """What both get of the gradients of both."""
