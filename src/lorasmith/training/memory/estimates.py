@@ -104,7 +104,7 @@ def _attention_speed(dtype: torch.dtype) -> float:
     x = torch.ones(1, HEADS, TOKENS, HEAD_WIDTH, dtype=dtype, requires_grad=True)
 
     def both_ways() -> None:
-        torch.autograd.grad(F.scaled_dot_product_attention(x, x, x), x, torch.ones_like(x))
+        _differentiate(F.scaled_dot_product_attention(x, x, x), x)
 
     return 2 * (2 * TOKENS * TOKENS * HEADS * HEAD_WIDTH) * _times_per_second(both_ways)
 
@@ -114,9 +114,15 @@ def _kernel_speed(dtype: torch.dtype) -> float:
     weight = torch.ones(CHANNELS, CHANNELS, 3, 3, dtype=dtype)
 
     def both_ways() -> None:
-        torch.autograd.grad(F.conv2d(x, weight, padding=1), x, torch.ones_like(x))
+        _differentiate(F.conv2d(x, weight, padding=1), x)
 
     return 2 * weight.nbytes * _times_per_second(both_ways)
+
+
+def _differentiate(y: torch.Tensor, x: torch.Tensor) -> None:
+    """Of the sum: for the gradient of a tensor PyTorch imports sympy, which takes longer than all
+    that is measured."""
+    torch.autograd.grad(y.sum(), x)
 
 
 def _times_per_second(action: Callable[[], object]) -> float:
