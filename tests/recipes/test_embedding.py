@@ -11,6 +11,8 @@ from tests.recipes.runs import command, run_here
 
 from lorasmith.core.files import read_safetensors_header
 from lorasmith.demo.character import write_training_set
+from lorasmith.formats.embedding_keys import WORD
+from lorasmith.sampling.embeddings import EmbeddingLibrary
 
 SETTINGS = {
     "train__kind": "embedding",
@@ -52,6 +54,19 @@ def test_a_run_that_is_gone_on_with_ends_in_the_same_file(tmp_path: Path) -> Non
     assert "ss_network_module" not in metadata
     assert "textual inversion, 1 embedding of 2 vectors (zorp)" in (whole / "zorp.md").read_text()
     assert json.loads((whole / "run.json").read_text())["status"] == "done"
+    assert metadata[WORD] == "zorp"
+    assert "trained as" not in (whole / "zorp.md").read_text()
+
+    # A second run of the name: web UIs go by its file's.
+    output = " ".join(run_here(command(data, tmp_path / "whole", "zorp", **same)).split())
+    assert "which go by that, its word is zorp-2" in output
+    assert "its word is zorp-2 wherever files' names are words" in output
+    second = tmp_path / "whole" / "zorp-2"
+    assert json.loads((second / "zorp-2.json").read_text())["activation text"] == "zorp-2"
+    page = (second / "zorp-2.md").read_text()
+    assert "| trigger | `zorp-2` |" in page
+    assert "| trained as | `zorp`, which" in page
+    assert {"zorp", "zorp-2"} <= set(EmbeddingLibrary(second).names)
 
 
 def test_a_lora_with_a_word_is_gone_on_with_and_planned(tmp_path: Path) -> None:

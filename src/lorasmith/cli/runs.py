@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from lorasmith.core.errors import collect_each
+from lorasmith.core.file_names import shell_word
 from lorasmith.core.terminal import echo, echo_json
 
 
@@ -71,15 +72,21 @@ def list_(folder: Path, as_json: bool) -> None:
 def rename(run: Path, name: str, workspace: Path, as_json: bool) -> None:
     """Give a run, its LoRA files and their cards the name NAME.
 
-    What is said inside of the files, such as the name that a LoRA was trained under, stays.
+    What is said inside of the files, such as the name that a LoRA was trained under, stays. An
+    embedding's word is its file's name in web UIs: its cards follow, and it is said.
     """
-    from lorasmith.jobs.runs.folders import ledger_of, rename_run
+    from lorasmith.jobs.runs.folders import ledger_of, rename_run, trained_word
+    from lorasmith.training.runs.folder import RunFolder
 
     new = rename_run(run, name, ledger_of(workspace))
     if as_json:
         echo_json({"run": str(new)})
         return
     echo(f"is now {new}")
+    result = RunFolder(new).result
+    if (word := trained_word(result)) and word.casefold() != result.stem.casefold():
+        also = f"`lorasmith generate --embedding-dir {shell_word(result.parent)}` knows {word} too"
+        echo(f"its word in web UIs is now {result.stem}; {also}")
 
 
 @runs.command("preview")

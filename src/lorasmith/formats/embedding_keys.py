@@ -8,7 +8,7 @@ ends at its first dot.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -19,6 +19,23 @@ ENCODERS = {"clip_l": "text_encoder", "clip_g": "text_encoder_2"}
 
 BUNDLE = "bundle_emb."
 _BUNDLED_SINGLE = "string_to_param.*"
+
+WORD = "lorasmith.word"
+"""Metadata of a file of one embedding: the word that captions had for it. Its name is the file's to
+all other programs, whatever it was trained as."""
+
+
+def by_file_name(trigger: str, words: Collection[str], name: str) -> str:
+    """A trigger as prompts have it for a file of one embedding, which goes by its own name.
+
+    Args:
+        trigger: tags, those of captions or of an earlier card.
+        words: those of them that mean the embedding; where there are none, its name comes first.
+        name: the file's, without ending.
+    """
+    tags = [tag.strip() for tag in trigger.split(",") if tag.strip()]
+    tags = [name if tag in words else tag for tag in tags]
+    return ", ".join(tags if name in tags else [name, *tags])
 
 
 def part_keys(parts: Sequence[str]) -> dict[str, str]:

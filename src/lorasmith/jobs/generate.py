@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lorasmith.sampling.from_infotext import InfotextRequest
     from lorasmith.sampling.lora_library import LoraLibrary
     from lorasmith.sampling.request import ImageRequest, Inpaint
+    from lorasmith.sampling.sources import Sources
 
 MAX_COUNT = 10_000
 # Names that say that no other VAE was used.
@@ -43,6 +44,9 @@ class GenerateRequest(ImageJob):
     verb: ClassVar = "generate"
 
     prompt: str | None = option(None, "What to draw", positional=True, metavar="[PROMPT]")
+    embedding_dir: UserPath | None = option(
+        None, "Folder with textual inversion embeddings", metavar="DIR", default_text="runs"
+    )
     seed: int | None = option(
         None, "Seed of the first picture", metavar="N", default_text="a random one"
     )
@@ -87,6 +91,13 @@ class GenerateRequest(ImageJob):
         "Put the first picture beside this LoRA as its preview, NAME.png, as web UIs read it",
         metavar="LORA",
     )
+
+    def sources(self, observer: Observer) -> Sources:
+        """As of every job that draws, and with the embeddings that were trained here."""
+        from lorasmith.sampling.sources import find_sources
+
+        places = (self.lora_dir, self.embedding_dir, self.wildcard_dir)
+        return find_sources(*places, observer, trained_embeddings=True)
 
     def run(self, observer: Observer, controls: Controls) -> GenerateReport:
         """

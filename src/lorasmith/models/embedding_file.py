@@ -11,6 +11,7 @@ from __future__ import annotations
 import pickle
 import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +22,44 @@ from torch import Tensor
 
 from lorasmith.core.errors import PromptError, RunError
 from lorasmith.core.files import read_safetensors_header
-from lorasmith.formats.embedding_keys import BUNDLE, ENCODERS, split_bundle
+from lorasmith.formats.embedding_keys import BUNDLE, ENCODERS, SINGLE, WORD, split_bundle
 from lorasmith.models.tokenizer import ROW
 from lorasmith.tensors.files import load_torch_file, save_tensors
 
 
 def bundled_names(path: Path) -> tuple[str, ...]:
     """The embeddings that a LoRA file carries, or a file of several; by its header alone."""
+    return names_in(path).bundled
+
+
+@dataclass(frozen=True, slots=True)
+class FileNames:
+    """What a file says of the embeddings in it, by its header alone.
+
+    Args:
+        is_embedding: it is a file of one or of several, not a LoRA or a model; ``None``: nobody
+            knows before it is read.
+        bundled: those that it carries, or has several of.
+        word: that its only one was trained as; "" where it does not say.
+    """
+
+    is_embedding: bool | None
+    bundled: tuple[str, ...] = ()
+    word: str = ""
+
+
+def names_in(path: Path) -> FileNames:
+    """The names in a file; of a pickle, or one that cannot be read, nothing is known."""
     if path.suffix.lower() != ".safetensors":
-        return ()
+        return FileNames(None)
     try:
-        return tuple(split_bundle(read_safetensors_header(path).tensors)[1])
+        header = read_safetensors_header(path)
     except (ValueError, OSError):  # Damaged: reading it says so.
-        return ()
+        return FileNames(None)
+    own, inner = split_bundle(header.tensors)
+    is_small = len(own) <= len(ENCODERS) and all(len(one.shape) <= 2 for one in own.values())
+    fits = bool(own.keys() & {SINGLE, *ENCODERS}) or (bool(header.tensors) and is_small)
+    return FileNames(fits, tuple(inner), "" if inner else header.metadata.get(WORD, ""))
 
 
 def load_embedding(path: Path, name: str = "") -> dict[str, Tensor]:

@@ -15,15 +15,19 @@ from torch import Tensor
 
 from lorasmith.core.errors import PromptError
 from lorasmith.core.events import Notice, Observer, ignore
-from lorasmith.core.files import files_below
+from lorasmith.core.files import files_below, read_safetensors_header
 from lorasmith.formats.embedding_keys import ENCODERS
+from lorasmith.formats.run_paths import is_state_file
 from lorasmith.models.diffusion_model import DiffusionModel
-from lorasmith.models.embedding_file import bundled_names, load_embedding
+from lorasmith.models.embedding_file import bundled_names, load_embedding, names_in
 from lorasmith.models.placeholders import TokenNames
 from lorasmith.models.tokenizer import token_ids
 from lorasmith.models.word_vectors import OwnWords
 
 EXTENSIONS = (".safetensors", ".pt", ".bin")
+
+# Bytes: a full prompt of SDXL's vectors takes 0.6 MB, and a folder of runs has checkpoints in it.
+LARGEST_FOUND = 16_000_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,38 +53,55 @@ class _Source:
 
     Args:
         inside: its name in a file that holds more.
+        word: that it was trained as, where it goes by that and not by its file's name.
     """
 
     path: Path
     inside: str = ""
+    word: str = ""
 
     @property
     def name(self) -> str:
-        return self.inside or self.path.stem
+        return self.inside or self.word or self.path.stem
 
 
 class EmbeddingLibrary:
     """The embeddings of a folder and its sub-folders, by their files' names without extension;
-    those that a LoRA file carries, or a file of several, by the names that they have in it.
+    those that a LoRA file carries, or a file of several, by the names that they have in it. One
+    that was trained here goes by the word that it was trained as too, where no file is called so.
 
     Args:
         folder: where to look; ``None`` for a library without embeddings.
-        observer: is told which embeddings that a prompt names belong to another family of models.
+        runs: it is the folder of runs that nobody named: of it are known files of embeddings alone,
+            not what LoRAs carry, and where a prompt names a LoRA with such a trigger, not those.
+        observer: is told which embeddings prompts name, and whether they belong to another family.
     """
 
-    def __init__(self, folder: Path | None = None, *, observer: Observer = ignore) -> None:
-        self._observer = observer
+    def __init__(
+        self, folder: Path | None = None, *, runs: bool = False, observer: Observer = ignore
+    ) -> None:
+        self._observer, self._runs = observer, runs
         self._read: dict[_Source, dict[str, Tensor]] = {}
         self._fitted: dict[tuple[_Source, tuple[tuple[str, int], ...]], Embedding | None] = {}
         names: dict[str, _Source] = {}
-        files = {path: bundled_names(path) for path in files_below(folder, EXTENSIONS)}
-        for path, inner in files.items():
-            if not inner:
+        found = [path for path in files_below(folder, EXTENSIONS) if not _in_trash(path, folder)]
+        if runs:
+            found = [path for path in found if _is_small_result(path)]
+        files = {path: names_in(path) for path in found}
+        if runs:
+            files = {path: one for path, one in files.items() if one.is_embedding}
+        for path, one in files.items():
+            if one.is_embedding is not False and not one.bundled:
                 names.setdefault(path.stem, _Source(path))
         # A run's snapshots have the same in them, and longer names than its result.
-        for path in sorted(files, key=lambda path: len(path.stem)):
-            for name in files[path]:
+        shortest = sorted(files, key=lambda path: len(path.stem))
+        for path in shortest:
+            for name in files[path].bundled:
                 names.setdefault(name, _Source(path, name))
+        known = {name.casefold() for name in names}  # Prompts do not tell capitals apart.
+        for path in shortest:
+            if (word := files[path].word) and word.casefold() not in known:
+                names.setdefault(word, _Source(path, word=word))
         self._know(names)
 
     def _know(self, names: Mapping[str, _Source]) -> None:
@@ -91,10 +112,14 @@ class EmbeddingLibrary:
     def carrying(self, files: Sequence[Path]) -> EmbeddingLibrary:
         """The library with the embeddings that LoRA files carry, before its own of those names."""
         carried = {name: _Source(path, name) for path in files for name in bundled_names(path)}
-        if not carried:
+        own = self._by_name
+        if self._runs:
+            words = {word.casefold() for path in files for word in _trained_words(path)}
+            own = {name: one for name, one in own.items() if name.casefold() not in words}
+        if not carried and len(own) == len(self._by_name):
             return self
         library = copy(self)
-        library._know(self._by_name | carried)
+        library._know(own | carried)
         return library
 
     def at(self, ids: Sequence[int], place: int, model: DiffusionModel) -> Embedding | None:
@@ -129,7 +154,31 @@ class EmbeddingLibrary:
             if self._fitted[key] is None:
                 what = f"{source.path.name} belongs to another family of models: its name is read "
                 self._observer(Notice("warning", f"{what}as words"))
+            else:
+                self._observer(Notice("info", f"{source.name} is the embedding in {source.path}"))
         return self._fitted[key]
+
+
+def _in_trash(path: Path, folder: Path | None) -> bool:
+    """Whether it lies where removed runs are kept."""
+    return folder is not None and ".lorasmith" in path.relative_to(folder).parts
+
+
+def _is_small_result(path: Path) -> bool:
+    try:
+        is_small = path.stat().st_size <= LARGEST_FOUND
+    except OSError:  # Removed meanwhile.
+        return False
+    return is_small and path.suffix.lower() == ".safetensors" and not is_state_file(path)
+
+
+def _trained_words(path: Path) -> list[str]:
+    """The tags of the trigger that a LoRA file names: it was trained on them as they are."""
+    try:
+        phrase = read_safetensors_header(path).metadata.get("modelspec.trigger_phrase", "")
+    except (ValueError, OSError):  # A pickle, or damaged: loading it says so.
+        return []
+    return [tag.strip() for tag in phrase.split(",") if tag.strip()]
 
 
 def carried_words(path: Path, model: DiffusionModel) -> OwnWords | None:

@@ -39,17 +39,20 @@ def find_sources(
     embeddings: AnyPath | EmbeddingLibrary | None = None,
     wildcards: AnyPath | Wildcards | None = None,
     observer: Observer = ignore,
+    *,
+    trained_embeddings: bool = False,
 ) -> Sources:
     """What is in these folders; what is no path is taken as it is.
 
     Args:
         loras: a folder, or a run; ``None`` is where training puts its results, if it is there.
+        trained_embeddings: ``embeddings`` of ``None`` are those of there too.
 
     Raises:
         UserError: with every folder that is none.
     """
     lora_dir = lora_folder(user_path(loras)) if isinstance(loras, AnyPath) else None
-    embedding_dir = user_path(embeddings) if isinstance(embeddings, AnyPath) else None
+    embedding_dir = lora_folder(user_path(embeddings)) if isinstance(embeddings, AnyPath) else None
     wildcard_dir = user_path(wildcards) if isinstance(wildcards, AnyPath) else None
     folders = {
         "loras": (lora_dir, "give the folder that holds your LoRAs"),
@@ -65,11 +68,14 @@ def find_sources(
         raise UserError(problems)
     if loras is None and DEFAULT_OUTPUT.is_dir():
         lora_dir = DEFAULT_OUTPUT
+    finds = trained_embeddings and embeddings is None and DEFAULT_OUTPUT.is_dir()
+    if finds:
+        embedding_dir = DEFAULT_OUTPUT
     return Sources(
         loras if isinstance(loras, LoraLibrary) else LoraLibrary(lora_dir, observer=observer),
         embeddings
         if isinstance(embeddings, EmbeddingLibrary)
-        else EmbeddingLibrary(embedding_dir, observer=observer),
+        else EmbeddingLibrary(embedding_dir, runs=finds, observer=observer),
         wildcards if isinstance(wildcards, Wildcards) else Wildcards(wildcard_dir),
         [lora_dir] if lora_dir else [],
     )

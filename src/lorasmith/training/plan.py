@@ -44,6 +44,7 @@ from lorasmith.training.memory.plan import MemoryPlan, checkpoints, memory_of, p
 from lorasmith.training.preservation import preservation_of
 from lorasmith.training.runs.disk import disk_problems, planned_disk, planned_files
 from lorasmith.training.runs.folder import RunFolder, taken_name
+from lorasmith.training.runs.result_cards import own_word
 from lorasmith.training.setup.base_defaults import origin_lines
 from lorasmith.training.setup.base_model import open_base
 from lorasmith.training.setup.preflight import RunPlan, preflight, process_count, should
@@ -134,7 +135,7 @@ def make_plan(
     memory = memory_of(run_plan, device)
     if not memory.step.total:  # It plainly fits.
         memory = replace(memory, estimates=(rough_step(run_plan, checkpoint, values),))
-    name_problems = taken_name(folder, run_plan.name)
+    name_problems = taken_name(folder, run_plan.name, own_word(folder, settings))
     warnings = [*run_plan.warnings, *oddities(run_plan), *memory.problems, *name_problems]
     warnings += disk_problems(disk, folder, free)
     return Plan(

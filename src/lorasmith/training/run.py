@@ -55,7 +55,7 @@ from lorasmith.training.runs.folder import (
     taken_name,
     write_info,
 )
-from lorasmith.training.runs.result_cards import next_steps
+from lorasmith.training.runs.result_cards import next_steps, own_word
 from lorasmith.training.runs.snapshots import keep_result
 from lorasmith.training.runs.state import list_states, load_state, step_of
 from lorasmith.training.setup.base_defaults import origin_lines
@@ -116,7 +116,7 @@ def train(
     observer = observer if processes.main else ignore
     run = RunContext(run_plan, folder, processes, memory, observer, controls)
     warnings = [*run_plan.warnings, *oddities(run_plan), *memory.problems]
-    warnings += taken_name(folder, run_plan.name)
+    warnings += taken_name(folder, run_plan.name, own_word(folder, settings))
     observer(DatasetChecked(run_plan.report))
     for line in origin_lines(settings, run_plan.origins):
         run.inform(line)

@@ -6,11 +6,14 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from PIL import Image
+from safetensors.torch import save_file
 from tests.made_up_runs import safetensors, write_run
 
 from lorasmith.cli.main import cli
+from lorasmith.formats.embedding_keys import WORD
 from lorasmith.jobs.queue.ledger import Ledger
 
 
@@ -34,6 +37,15 @@ def test_runs_are_listed_renamed_removed_and_brought_back(run: Path) -> None:
     assert runs("restore", removed["kept"]).exit_code == 0
     assert runs("remove", "runs/blarg", "--for-good").stdout == "runs/blarg is deleted\n"
     assert list(Path("runs").rglob("*.safetensors")) == []
+
+
+def test_an_embedding_is_renamed_and_its_word_told(run: Path) -> None:
+    save_file({"emb_params": torch.ones(1, 4)}, run / "zorp.safetensors", {WORD: "zorp"})
+    said = runs("rename", "runs/zorp", "hello").stdout.splitlines()
+    assert said[0] == f"is now {run.with_name('hello')}"
+    assert said[1].startswith("its word in web UIs is now hello; ")
+    assert "`lorasmith generate --embedding-dir" in said[1]
+    assert len(runs("rename", "runs/hello", "zorp").stdout.splitlines()) == 1
 
 
 def test_a_drawing_becomes_a_loras_preview(run: Path) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 from tests.made_up_runs import write_run
 
 from lorasmith.core.errors import RunError
 from lorasmith.core.locks import lock_file
+from lorasmith.formats.embedding_keys import WORD
 from lorasmith.jobs.queue.ledger import Ledger
 from lorasmith.jobs.runs.folders import copy_lora, remove_run, rename_run, restore_run
 from lorasmith.jobs.runs.reader import RunReader, find_runs
@@ -52,6 +56,26 @@ def test_a_run_gets_another_name(tmp_path: Path) -> None:
     assert (new / "zorp, better.json").is_file()
     assert (new / "samples").is_dir()
     assert rename_run(new, "zorp, better") == new
+
+
+def test_the_cards_of_an_embedding_have_the_word_that_its_name_makes(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "zorp-2")
+    save_file({"emb_params": torch.ones(1, 4)}, run / "zorp-2.safetensors", {WORD: "zorp"})
+    card = {"activation text": "zorp-2, red", "notes": "é"}
+    (run / "zorp-2.json").write_text(json.dumps(card), "utf-8")
+    (run / "zorp-2.md").write_text("# zorp-2\n\n| trigger | `zorp-2, red` |\n| a | b |\n", "utf-8")
+    new = rename_run(run, "hello")
+    card = json.loads((new / "hello.json").read_text("utf-8"))
+    assert card == {"activation text": "hello, red", "notes": "é"}
+    page = (new / "hello.md").read_text("utf-8")
+    assert page == "# zorp-2\n\n| trigger | `hello, red` |\n| a | b |\n"
+    (new / "hello.json").write_text("somebody's", "utf-8")
+    assert (rename_run(new, "zorp") / "zorp.json").read_text("utf-8") == "somebody's"
+    assert "| trigger | `zorp, red` |" in (tmp_path / "zorp" / "zorp.md").read_text("utf-8")
+    # The trigger of a LoRA stays what it is, whatever its file is called.
+    lora = write_run(tmp_path / "murk")
+    (lora / "murk.json").write_text('{"activation text": "murk"}', "utf-8")
+    assert (rename_run(lora, "b") / "b.json").read_text("utf-8") == '{"activation text": "murk"}'
 
 
 def test_only_what_is_called_like_the_run_gets_its_new_name(tmp_path: Path) -> None:

@@ -11,11 +11,15 @@ from tests.tiny_models import tiny_architecture, tiny_model
 from tests.tolerances import NETWORK, assert_near
 
 from lorasmith.core.errors import PromptError
+from lorasmith.core.events import ignore
+from lorasmith.formats.embedding_keys import WORD
+from lorasmith.jobs.generate import GenerateRequest
 from lorasmith.models.embedding_file import load_embedding
 from lorasmith.models.tokenizer import token_ids
 from lorasmith.prompts.parse import parse_prompt
 from lorasmith.sampling.conditioning import PromptEncoder
 from lorasmith.sampling.embeddings import EmbeddingLibrary
+from lorasmith.sampling.sources import find_sources
 
 WIDTH = 16
 # Words of one token each, that stand for vectors where there are no embeddings.
@@ -160,3 +164,60 @@ def test_other_tensors_are_refused(tmp_path) -> None:
     for name, word in refused:
         with pytest.raises(PromptError, match=word):
             load_embedding(tmp_path / f"{name}.safetensors")
+
+
+def test_what_was_trained_here_goes_by_its_word_too(model, tmp_path) -> None:
+    for place, word in (("zorp-2/zorp-2-000001", "zorp"), ("zorp-2/zorp-2", "zorp")):
+        (tmp_path / place).parent.mkdir(exist_ok=True)
+        tensors = {"emb_params": vectors(1, seed=len(place))}
+        save_file(tensors, tmp_path / f"{place}.safetensors", {WORD: word})
+    said = []
+    library = EmbeddingLibrary(tmp_path, observer=said.append)
+    assert set(library.names) == {"zorp-2-000001", "zorp-2", "zorp"}
+    encoder = PromptEncoder(model, library)
+    assert torch.equal(hidden(encoder, "a zorp"), hidden(encoder, "a zorp-2"))
+    assert not torch.equal(hidden(encoder, "a zorp"), hidden(encoder, "a zorp-2-000001"))
+    hidden(encoder, "one more zorp")
+    place = tmp_path / "zorp-2" / "zorp-2.safetensors"
+    assert [notice.text for notice in said][:2] == [
+        f"zorp is the embedding in {place}", f"zorp-2 is the embedding in {place}",
+    ]  # fmt: skip
+    assert len(said) == 3, "each is told of once"
+    # A file that is called so comes first, as elsewhere.
+    save_file({"emb_params": vectors(1, seed=9)}, tmp_path / "Zorp.safetensors")
+    assert set(EmbeddingLibrary(tmp_path).names) == {"zorp-2-000001", "zorp-2", "Zorp"}
+
+
+def test_runs_that_nobody_named_give_their_embeddings_alone(model, tmp_path) -> None:
+    own = {"emb_params": vectors(1)}
+    carried = {"bundle_emb.murk.string_to_param.*": vectors(1), "a": own["emb_params"]}
+    save_file(own, tmp_path / "zorp.safetensors")
+    save_file({**carried, "b": vectors(2), "c": vectors(3)}, tmp_path / "pair.safetensors")
+    phrase = {"modelspec.trigger_phrase": "a creature, zorp"}
+    save_file({name: vectors(1) for name in "abc"}, tmp_path / "cat.safetensors", phrase)
+    (tmp_path / "cut.safetensors").write_bytes(b"\xff" * 20)
+    write(tmp_path / "old.pt", vectors(1), "web ui")
+    trash = tmp_path / ".lorasmith" / "trash"
+    trash.mkdir(parents=True)
+    save_file(own, trash / "gone.safetensors")
+    library = EmbeddingLibrary(tmp_path, runs=True)
+    assert library.names == ("zorp",)
+    # A LoRA was trained on its trigger as plain words.
+    assert library.carrying([tmp_path / "cat.safetensors"]).names == ()
+    assert set(library.carrying([tmp_path / "pair.safetensors"]).names) == {"zorp", "murk"}
+    named = EmbeddingLibrary(tmp_path)
+    assert set(named.names) == {"zorp", "murk", "cut", "old"}
+    assert named.carrying([tmp_path / "cat.safetensors"]) is named
+
+
+def test_embeddings_are_looked_for_where_training_puts_them(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    job = GenerateRequest(prompt="a zorp")
+    assert job.sources(ignore).embeddings.names == ()
+    (tmp_path / "runs").mkdir()
+    save_file({"emb_params": vectors(1)}, tmp_path / "runs" / "zorp.safetensors")
+    assert job.sources(ignore).embeddings.names == ("zorp",)
+    (tmp_path / "others").mkdir()
+    other = GenerateRequest(prompt="a zorp", embedding_dir=tmp_path / "others")
+    assert other.sources(ignore).embeddings.names == ()
+    assert find_sources().embeddings.names == ()

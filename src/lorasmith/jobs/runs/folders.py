@@ -4,16 +4,25 @@ copied to where a web UI looks for them. None of it while something works on the
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from lorasmith.core.disk import discard, remove_folder, rename, replace_file, write_error
 from lorasmith.core.errors import RunError
 from lorasmith.core.file_names import name_problem
-from lorasmith.core.files import free_bytes, user_path
+from lorasmith.core.files import (
+    free_bytes,
+    parse_json,
+    read_safetensors_header,
+    user_path,
+    write_text,
+)
 from lorasmith.core.text import bytes_text
+from lorasmith.formats.embedding_keys import WORD, by_file_name
 from lorasmith.formats.run_paths import DEFAULT_OUTPUT, hidden_folder, lora_name, loras_of
 from lorasmith.jobs.queue.ledger import Job, Ledger
 from lorasmith.training.runs.folder import FILES, RunFolder, existing_run_folder
@@ -23,7 +32,8 @@ _TRASH = Path(".lorasmith") / "trash"
 
 
 def rename_run(run: Path, name: str, ledger: Ledger | None = None) -> Path:
-    """Give a run, its LoRA files and their cards another name. What is said in the files stays.
+    """Give a run, its LoRA files and their cards another name. What is said in the files stays, but
+    for the word of an embedding in its cards: web UIs take it from the file's name.
 
     Args:
         run: its folder, or its LoRA where that lies beside it.
@@ -56,7 +66,39 @@ def rename_run(run: Path, name: str, ledger: Ledger | None = None) -> Path:
         with _moved([*moves, (folder.path, new)]):
             if ledger is not None:
                 ledger.move_run(str(folder.path), str(new))
+    if word := trained_word(RunFolder(new).result):
+        _tell_word(RunFolder(new), {word, folder.name})
     return new
+
+
+def trained_word(result: Path) -> str:
+    """The word that an embedding was trained as; "" of any other file, which goes by no word."""
+    try:
+        return read_safetensors_header(result).metadata.get(WORD, "")
+    except (ValueError, OSError):  # There is none yet, or it is damaged.
+        return ""
+
+
+def _tell_word(folder: RunFolder, words: Collection[str]) -> None:
+    """Write into the cards of an embedding the word that its file's name makes.
+
+    Args:
+        words: that they may have for it.
+    """
+    card, page = folder.beside(".json"), folder.beside(".md")
+    with contextlib.suppress(OSError, ValueError):  # A card that is none, or is somebody's, stays.
+        values = parse_json(card.read_text(encoding="utf-8"))
+        if isinstance(values, dict) and isinstance(values.get("activation text"), str):
+            text = by_file_name(values["activation text"], words, folder.name)
+            new = json.dumps({**values, "activation text": text}, indent=4, ensure_ascii=False)
+            write_text(card, new + "\n")
+    with contextlib.suppress(OSError, ValueError):
+        lines = page.read_text(encoding="utf-8").splitlines(keepends=True)
+        for place, line in enumerate(lines):
+            if match := re.fullmatch(r"\| trigger \| `([^`]*)` \|\n", line):
+                text = by_file_name(match[1], words, folder.name)
+                lines[place] = f"| trigger | `{text}` |\n"
+        write_text(page, "".join(lines))
 
 
 def remove_run(run: Path, ledger: Ledger | None = None, *, for_good: bool = False) -> Path | None:

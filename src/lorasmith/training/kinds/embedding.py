@@ -27,7 +27,7 @@ from lorasmith.core.text import quantity
 from lorasmith.data.captions import readings, split_tags
 from lorasmith.data.dataset import Dataset
 from lorasmith.data.triggers import Trigger
-from lorasmith.formats.embedding_keys import bundled, part_keys
+from lorasmith.formats.embedding_keys import WORD, bundled, by_file_name, part_keys
 from lorasmith.models.embedding_file import load_bundled, save_embedding
 from lorasmith.models.open import OpenedCheckpoint
 from lorasmith.models.placeholders import Placeholders
@@ -183,7 +183,8 @@ class TrainedEmbeddings:
             word.vectors.copy_(tensors[self._key(name, part)])
 
     def save(self, path: Path, metadata: Mapping[str, str], dtype: torch.dtype) -> None:
-        save_embedding(path, self.state_dict(dtype), metadata)
+        own = {} if self._bundled else {WORD: next(iter(self.own_words.words))}
+        save_embedding(path, self.state_dict(dtype), {**metadata, **own})
 
     def as_saved(self, dtype: torch.dtype) -> Self:
         tensors = self.state_dict(dtype)
@@ -350,6 +351,14 @@ class EmbeddingKind(FlatKind):
             path = result.parent / "embeddings" / f"{name}.safetensors"
             save_embedding(path, tensors, {**spec, "modelspec.title": name})
             observe(Notice("info", f"{path}: the vectors of {name} alone"))
+
+    def called(self, settings: TrainSettings, name: str, trigger: str) -> str:
+        """A file of one word goes by its own name, in any case of letters."""
+        names = settings.embedding.names
+        if len(names) != 1:
+            return trigger
+        name = names[0] if name.casefold() == names[0].casefold() else name
+        return by_file_name(trigger, names, name)
 
     def next_steps(self, run: str, result: str, *, drawn: bool) -> dict[str, str]:
         return {f'lorasmith generate "PROMPT" --embedding-dir {run}': "draw with its word"}

@@ -253,6 +253,13 @@ class Kind(Protocol):
         """What :meth:`finish` makes beside the result: what follows the run's name in each file's
         name, such as "-rank4.safetensors"."""
 
+    def called(self, settings: TrainSettings, name: str, trigger: str) -> str:
+        """The trigger that calls up what is in the file of that name, in any program.
+
+        Args:
+            trigger: that of its training.
+        """
+
     def prompt(self, prompt: str, name: str) -> str:
         """A prompt as one writes it in a web UI to draw with the file of that name."""
 
@@ -287,6 +294,9 @@ class PlainKind:
 
     def further_files(self, settings: TrainSettings) -> tuple[str, ...]:
         return ()
+
+    def called(self, settings: TrainSettings, name: str, trigger: str) -> str:
+        return trigger
 
 
 class FlatKind(PlainKind):

@@ -248,11 +248,17 @@ def new_run_folder(output: Path, name: str, layout: Layout = "folder") -> RunFol
         free = f"{name}-{number}"
 
 
-def taken_name(folder: RunFolder, name: str) -> list[Problem]:
-    """Says that a run has another name than it was to have."""
+def taken_name(folder: RunFolder, name: str, word: str = "") -> list[Problem]:
+    """Says that a run has another name than it was to have.
+
+    Args:
+        word: of prompts, that its file's name makes.
+    """
     if folder.name == name:
         return []
     what = f"{name} is there already, so this run and its files are called {folder.name}"
+    if word:
+        what += f"; in web UIs, which go by that, its word is {word}"
     return [Problem(str(folder.loras if folder.flat else folder.path.parent), what)]
 
 

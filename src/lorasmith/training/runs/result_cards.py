@@ -58,8 +58,9 @@ def write_cards(run: Run) -> None:
 def _contents(run: Run) -> Iterator[tuple[Path, bytes]]:
     result = run.folder.result
     trigger = ", ".join(trigger_words(run.run_plan.triggers))
-    yield result.with_name(f"{run.folder.name}.json"), _json(web_ui_card(run, trigger))
-    yield result.with_name(f"{run.folder.name}.md"), model_card(run, trigger).encode()
+    called = kind_of(run.settings).called(run.settings, run.folder.name, trigger)
+    yield result.with_name(f"{run.folder.name}.json"), _json(web_ui_card(run, called))
+    yield result.with_name(f"{run.folder.name}.md"), model_card(run, called).encode()
     sample = _preview(run, trigger)
     if sample is not None:
         yield result.with_name(f"{run.folder.name}.png"), sample.read_bytes()
@@ -89,6 +90,7 @@ def model_card(run: Run, trigger: str) -> str:
     settings, architecture = run.settings, run.run_plan.architecture
     rows = {
         "trigger": f"`{_plain(trigger)}`" if trigger else "none",
+        "trained as": _trained_as(run.folder, settings),
         "base model": f"{_plain(run.model_name)} ({architecture.summary})",
         "strength": f"{STRENGTH:g}, as it was trained; less where it takes over too much"
         if kind_of(settings).has_strength
@@ -106,6 +108,19 @@ def model_card(run: Run, trigger: str) -> str:
     lines += [f"| {name} | {value.replace('|', '/')} |" for name, value in rows.items() if value]
     lines += ["", "## Tested on", "", *_tests(run)]
     return "\n".join(lines) + "\n"
+
+
+def _trained_as(folder: RunFolder, settings: TrainSettings) -> str:
+    """The word of captions, where other programs know the file by another; else ""."""
+    words = settings.embedding.names
+    if own_word(folder, settings) in ("", *words):
+        return ""
+    return f"`{_plain(words[0])}`, which `lorasmith generate` knows too"
+
+
+def own_word(folder: RunFolder, settings: TrainSettings) -> str:
+    """The word that the run's file goes by, where its name makes it; else ""."""
+    return kind_of(settings).called(settings, folder.name, "")
 
 
 def _data(run: Run) -> str:
@@ -187,7 +202,10 @@ def next_steps(folder: RunFolder, settings: TrainSettings) -> Iterator[str]:
         lines[f"tensorboard --logdir {shell_word(folder.tensorboard)}"] = "the charts"
     if ended_early(read_info(folder)):
         lines[f"lorasmith train --resume {run} --train.stop end"] = "go on to the end all the same"
+    word = own_word(folder, settings)
     width = max(map(len, lines))
     yield "next:"
     for command, what in lines.items():
         yield f"  {command:<{width}}  {what}"
+    if word and word not in settings.embedding.names:
+        yield f"  its word is {word} wherever files' names are words, as in A1111 and ComfyUI"
