@@ -32,6 +32,14 @@ def bundled_names(path: Path) -> tuple[str, ...]:
     return names_in(path).bundled
 
 
+def bundled_counts(path: Path) -> dict[str, int]:
+    """How many vectors each of :func:`bundled_names` has; by the file's header alone."""
+    names = bundled_names(path)
+    inner = split_bundle(read_safetensors_header(path).tensors)[1] if names else {}
+    shapes = {name: next(iter(inner[name].values())).shape for name in names}
+    return {name: shape[0] if len(shape) == 2 else 1 for name, shape in shapes.items()}
+
+
 @dataclass(frozen=True, slots=True)
 class FileNames:
     """What a file says of the embeddings in it, by its header alone.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import fields
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
@@ -27,8 +27,10 @@ from lorasmith.config.schema import TrainSettings
 from lorasmith.config.sections.adapter import AdapterSettings
 from lorasmith.core.errors import Problem, SettingsError
 from lorasmith.core.events import Notice, Observer, ignore
+from lorasmith.data.dataset import Dataset
 from lorasmith.formats.adapter_roots import AdapterRoot
 from lorasmith.formats.block_weights import BlockMap, learning_weights, sizes
+from lorasmith.models.embedding_file import bundled_names
 from lorasmith.models.families.table import Architecture
 from lorasmith.models.open import OpenedCheckpoint
 from lorasmith.models.skeleton import skeleton_roots, stored_shapes
@@ -54,6 +56,15 @@ class AdapterKind(FlatKind):
     def check_model(self, settings: TrainSettings, checkpoint: OpenedCheckpoint) -> None:
         if settings.adapter.names_layers:
             self.planned(settings, checkpoint)
+
+    def oddities(self, settings: TrainSettings, dataset: Dataset) -> Iterator[Problem]:
+        start = settings.adapter.init_from
+        for word in bundled_names(start) if start is not None else ():
+            what = (
+                f"{word!r}, a word that {start} carries, is left out: to this run it is plain text"
+            )
+            hint = 'set train.kind = "lora+embedding" to go on with it'
+            yield Problem("adapter.init_from", what, hint)
 
     def trains_text(self, settings: TrainSettings) -> bool:
         return trains_text_encoder(settings)

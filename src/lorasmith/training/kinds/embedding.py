@@ -284,17 +284,30 @@ class EmbeddingKind(FlatKind):
         return True
 
     def build(
-        self, settings: TrainSettings, model: DiffusionModel, observe: Observer = ignore
+        self,
+        settings: TrainSettings,
+        model: DiffusionModel,
+        observe: Observer = ignore,
+        *,
+        begin: Mapping[str, Mapping[str, Tensor]] | None = None,
     ) -> TrainedEmbeddings:
-        section = settings.embedding
+        """
+        Args:
+            begin: what words start from whatever ``embedding.init`` says, (n, D) float32; by word,
+                then by text encoder.
+        """
+        section, begin = settings.embedding, begin or {}
         tables = {part: vocabulary(one) for part, one in model.text_encoders.items()}
         norms = {part: table.norm(dim=1).mean() for part, table in tables.items()}
         vectors: dict[str, dict[str, Tensor]] = {}
         for name in section.names:
             vectors[name] = {}
             for part, table in tables.items():
-                init = section.init_of(name)
-                first = start(init, section.vectors, table, settings.train.seed, f"{part}/{name}")
+                if name in begin:
+                    first = begin[name][part].to(table.device)
+                else:
+                    init, seed = section.init_of(name), settings.train.seed
+                    first = start(init, section.vectors, table, seed, f"{part}/{name}")
                 if section.norm == "vocabulary":
                     first = with_norm(first, norms[part])
                 vectors[name][part] = first

@@ -18,10 +18,13 @@ from torch import Tensor, nn
 from lorasmith.adapters.file import save_lora
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.config.schema import TrainSettings
-from lorasmith.core.errors import Problem
-from lorasmith.core.events import Controls, Observer, ignore
+from lorasmith.core.errors import Problem, PromptError
+from lorasmith.core.events import Controls, Notice, Observer, ignore
+from lorasmith.core.text import quantity
 from lorasmith.data.dataset import Dataset
 from lorasmith.data.triggers import Trigger
+from lorasmith.formats.embedding_keys import part_keys
+from lorasmith.models.embedding_file import bundled_counts, load_embedding
 from lorasmith.models.open import OpenedCheckpoint
 from lorasmith.models.placeholders import Placeholders
 from lorasmith.training.kinds.adapter import AdapterKind
@@ -143,7 +146,8 @@ class PivotalKind(FlatKind):
         return self._words.problems(settings, dataset)
 
     def oddities(self, settings: TrainSettings, dataset: Dataset) -> Iterator[Problem]:
-        return self._words.odd_words(settings)
+        yield from self._words.odd_words(settings)
+        yield from _odd_start(settings)
 
     def placeholders(self, settings: TrainSettings) -> Placeholders:
         return self._words.placeholders(settings)
@@ -155,7 +159,10 @@ class PivotalKind(FlatKind):
         self, settings: TrainSettings, model: DiffusionModel, observe: Observer = ignore
     ) -> NetworkWithWords:
         network = self._lora.build(settings, model, observe)
-        return NetworkWithWords(network, self._words.build(settings, model))
+        begin = _words_of_the_start(settings, model)
+        for name in begin:
+            observe(Notice("info", f"{name} goes on from the vectors that the file has for it"))
+        return NetworkWithWords(network, self._words.build(settings, model, begin=begin))
 
     def planned(self, settings: TrainSettings, checkpoint: OpenedCheckpoint) -> NetworkWithWords:
         words = self._words.planned(settings, checkpoint)
@@ -189,3 +196,45 @@ class PivotalKind(FlatKind):
 
     def prompt(self, prompt: str, name: str) -> str:
         return self._lora.prompt(prompt, name)
+
+
+def _started_words(settings: TrainSettings) -> dict[str, str]:
+    """The run's words that ``adapter.init_from`` carries in as many vectors, and their names there;
+    prompts do not tell capitals apart."""
+    path, section = settings.adapter.init_from, settings.embedding
+    counts = bundled_counts(path) if path is not None else {}
+    there = {name.casefold(): name for name, n in counts.items() if n == section.vectors}
+    return {name: there[key] for name in section.names if (key := name.casefold()) in there}
+
+
+def _words_of_the_start(
+    settings: TrainSettings, model: DiffusionModel
+) -> dict[str, dict[str, Tensor]]:
+    """Vectors (n, D), float32, of :func:`_started_words`: by word, then by text encoder.
+
+    Raises:
+        PromptError: those in the file are damaged, or of another family.
+    """
+    path, keys = settings.adapter.init_from, part_keys(list(model.text_encoders))
+    begin = {}
+    for name, inner in _started_words(settings).items():
+        assert path is not None
+        vectors = load_embedding(path, inner)
+        if vectors.keys() != set(keys.values()):
+            raise PromptError.of(f"{path}: {inner}", "belongs to another family of models")
+        begin[name] = {part: vectors[key] for part, key in keys.items()}
+    return begin
+
+
+def _odd_start(settings: TrainSettings) -> Iterator[Problem]:
+    """Words of the file to go on from that this run does not go on with."""
+    path, section = settings.adapter.init_from, settings.embedding
+    counts = bundled_counts(path) if path is not None else {}
+    own = {name.casefold() for name in section.names}
+    for name, count in counts.items():
+        if name.casefold() not in own:
+            what = f"{name!r}, a word that {path} carries, is none of this run's: it is left out"
+            yield Problem("adapter.init_from", what, "give it in embedding.names to go on with it")
+        elif count != section.vectors:
+            what = f"{path} has {quantity(count, 'vector')} for {name!r}: the word begins anew"
+            yield Problem("adapter.init_from", what, f"set embedding.vectors = {count}")

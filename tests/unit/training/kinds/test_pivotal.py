@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
@@ -12,7 +13,8 @@ from tests.tiny_models import tiny_architecture, tiny_model
 from lorasmith.adapters.file import load_lora
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.config.load import load_settings
-from lorasmith.core.events import Controls, ignore
+from lorasmith.core.events import Controls, Event, Notice, ignore
+from lorasmith.data.dataset import Dataset
 from lorasmith.models.diffusion_model import DiffusionModel
 from lorasmith.models.embedding_file import bundled_names, load_embedding
 from lorasmith.models.placeholders import NO_PLACEHOLDERS
@@ -143,3 +145,47 @@ def test_words_can_have_files_of_their_own_too(tmp_path: Path) -> None:
     for name, parts in trained.words.own_words.words.items():
         tensors = load_embedding(tmp_path / "embeddings" / f"{name}.safetensors")
         assert torch.equal(tensors["emb_params"], parts["text_encoder"].vectors)
+
+
+@pytest.mark.parametrize("family", ["sd1", "sdxl"])
+def test_a_run_goes_on_from_the_words_of_its_file_too(tmp_path: Path, family: str) -> None:
+    model = tiny_model(architecture=tiny_architecture(family=family))
+    file = tmp_path / "a.safetensors"
+    before = built(model, embedding__names="Zorp, murk", embedding__norm="free")
+    before.save(file, {}, torch.float32)
+    chosen = {**SETTINGS, "adapter.init_from": str(file), "embedding.names": "zorp, blarg"}
+    said: list[Event] = []
+    settings = load_settings(None, {**chosen, "embedding.norm": "free"})
+    trained = kind_of(settings).build(settings, model, said.append)
+    assert isinstance(trained, NetworkWithWords)
+    assert any("zorp goes on from" in one.text for one in said if isinstance(one, Notice))
+    assert not any("blarg" in one.text for one in said if isinstance(one, Notice))
+    for part, word in trained.words.own_words.words["zorp"].items():
+        saved = before.words.own_words.words["Zorp"][part].vectors
+        assert torch.equal(word.vectors, saved)
+        assert torch.equal(word.initial, saved)
+    (left_out,) = odd_start(chosen)
+    assert "'murk'" in left_out
+    assert "left out" in left_out
+
+
+def test_words_that_are_not_gone_on_with_are_told_of(tmp_path: Path) -> None:
+    model, file = tiny_model(), tmp_path / "a.safetensors"
+    built(model).save(file, {}, torch.float32)
+    chosen = {**SETTINGS, "adapter.init_from": str(file)}
+    assert odd_start(chosen) == []
+    (other_size,) = odd_start({**chosen, "embedding.vectors": "2"})
+    assert "has 4 vectors for 'zorp': the word begins anew" in other_size
+    settings = load_settings(None, {**chosen, "embedding.vectors": "2"})
+    trained = kind_of(settings).build(settings, model)
+    assert isinstance(trained, NetworkWithWords)
+    assert trained.words.own_words.placeholders.counts == {"zorp": 2}
+    (plain,) = odd_start({"adapter.init_from": str(file)})
+    assert "'zorp'" in plain
+    assert "lora+embedding" in plain
+
+
+def odd_start(chosen: dict[str, str]) -> list[str]:
+    settings, none = load_settings(None, chosen), cast("Dataset", None)  # Which is not looked at.
+    found = kind_of(settings).oddities(settings, none)
+    return [str(one) for one in found if one.where == "adapter.init_from"]
