@@ -7,7 +7,6 @@ from pathlib import Path
 
 import click
 
-from lorasmith.core.errors import collect_each
 from lorasmith.core.file_names import shell_word
 from lorasmith.core.terminal import echo, echo_json
 
@@ -118,17 +117,16 @@ def remove(runs: tuple[Path, ...], for_good: bool, workspace: Path, as_json: boo
     """Put runs with their LoRA files and samples into the trash beside them.
 
     The trash is .lorasmith/trash in the folder in which the runs lie; `lorasmith runs restore`
-    brings them back from there, and whoever needs the room empties it.
+    brings them back from there, and whoever needs the room empties it. Where one of them cannot be
+    removed, all stay.
     """
-    from lorasmith.jobs.runs.folders import ledger_of, remove_run
+    from lorasmith.jobs.runs.folders import ledger_of, remove_runs
 
-    ledger = ledger_of(workspace)
-    kept = collect_each(lambda run: remove_run(run, ledger, for_good=for_good), runs)
+    kept = remove_runs(runs, ledger_of(workspace), for_good=for_good)
     if as_json:
-        echo_json([{"run": str(run), "kept": str(at) if at else None} for run, at in
-                   zip(runs, kept, strict=True)])  # fmt: skip
+        echo_json([{"run": str(r), "kept": str(at) if at else None} for r, at in kept.items()])
         return
-    for run, at in zip(runs, kept, strict=True):
+    for run, at in kept.items():
         echo(f"{run} lies in {at}" if at is not None else f"{run} is deleted")
 
 

@@ -48,6 +48,22 @@ def test_an_embedding_is_renamed_and_its_word_told(run: Path) -> None:
     assert len(runs("rename", "runs/hello", "zorp").stdout.splitlines()) == 1
 
 
+def test_none_is_removed_where_one_cannot_be(run: Path) -> None:
+    other = write_run(run.with_name("blarg"))
+    words = ("remove", "runs/zorp/zorp.safetensors", "runs/nosuch", "runs/blarg", "runs/neither")
+    refused = runs(*words)
+    assert refused.exit_code == 2
+    assert "runs/nosuch" in refused.stderr
+    assert "runs/neither" in refused.stderr
+    assert run.is_dir()
+    assert other.is_dir()
+    # The same run by two of its names goes once.
+    twice = json.loads(runs("remove", "runs/zorp", "./runs/zorp", "runs/blarg", "--json").stdout)
+    assert [Path(each["run"]).name for each in twice] == ["zorp", "blarg"]
+    assert not run.is_dir()
+    assert not other.is_dir()
+
+
 def test_a_drawing_becomes_a_loras_preview(run: Path) -> None:
     Image.new("RGB", (8, 8)).save("drawn.png")
     Image.new("RGB", (8, 8)).save("photo.jpg")

@@ -8,11 +8,11 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from lorasmith.core.disk import discard, remove_folder, rename, replace_file, write_error
-from lorasmith.core.errors import RunError
+from lorasmith.core.errors import RunError, collect_each
 from lorasmith.core.file_names import name_problem
 from lorasmith.core.files import (
     free_bytes,
@@ -130,6 +130,30 @@ def remove_run(run: Path, ledger: Ledger | None = None, *, for_good: bool = Fals
         what = f"could not be deleted whole: {error.strerror}; what is left lies there"
         raise RunError.of(kept, what, "mend its permissions, and delete that folder") from error
     return None
+
+
+def remove_runs(
+    runs: Sequence[Path], ledger: Ledger | None = None, *, for_good: bool = False
+) -> dict[Path, Path | None]:
+    """:func:`remove_run` of each, once all of them can be removed. What is named twice goes once.
+
+    Returns:
+        What brings each back, by the run as it was given.
+
+    Raises:
+        RunError: one is no run, or something works on it; of every such one. None was moved.
+        WriteError: a file cannot be moved or deleted; the runs before it are in the trash.
+    """
+
+    def checked(run: Path) -> Path:
+        folder = existing_run_folder(run)
+        with _kept_still(folder, ledger):
+            return Path(os.path.realpath(folder.path))
+
+    places = collect_each(checked, runs)
+    once = {place: run for run, place in reversed(list(zip(runs, places, strict=True)))}
+    given = [run for run, place in zip(runs, places, strict=True) if once[place] is run]
+    return {run: remove_run(run, ledger, for_good=for_good) for run in given}
 
 
 def restore_run(kept: Path) -> Path:
