@@ -50,6 +50,16 @@ def bundled(name: str, key: str) -> str:
     return f"{BUNDLE}{name}.{_BUNDLED_SINGLE if key == SINGLE else key}"
 
 
+def words_in(tensors: Mapping[str, T]) -> dict[str, dict[str, T]]:
+    """The tensors of each embedding that a LoRA file carries, as they are called there."""
+    words: dict[str, dict[str, T]] = {}
+    for key, tensor in tensors.items():
+        if key.startswith(BUNDLE):
+            name = key.removeprefix(BUNDLE).partition(".")[0]
+            words.setdefault(name, {})[key] = tensor
+    return words
+
+
 def split_bundle(tensors: Mapping[str, T]) -> tuple[dict[str, T], dict[str, dict[str, T]]]:
     """The LoRA's own tensors, and those of each embedding that its file carries, under the names
     that they would have in a file of their own."""

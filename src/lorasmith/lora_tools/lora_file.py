@@ -7,7 +7,7 @@ numbers are read from the disk when they are first used.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from lorasmith.adapters.types.lora import LoRA
 from lorasmith.adapters.types.oft import OFT
 from lorasmith.adapters.types.tlora import TLoRA
 from lorasmith.core.errors import LoraFileError, Problem, shortened
+from lorasmith.formats.embedding_keys import BUNDLE, words_in
 from lorasmith.formats.kohya_keys import block_of_key, is_sdxl, kohya_names, part_of
 from lorasmith.formats.layer_names import describe
 from lorasmith.lora_tools.convert.cloneofsimo import read_lora
@@ -147,10 +148,12 @@ class LoraModules:
     Args:
         modules: in the file's order, by key.
         metadata: the file's own; empty for pickles.
-        unmatched: names of tensors that belong to no layer ("bundle_emb.…", other networks').
+        unmatched: names of tensors that belong to no layer (other networks').
         path: where it was read.
         problems: what is malformed, one for each module at most; its modules are not among
             ``modules``. Empty unless it was read with ``strict=False``.
+        words: the embeddings that it carries: their tensors, (n vectors, width), by their names in
+            the file.
     """
 
     modules: dict[str, LoraModule]
@@ -158,6 +161,7 @@ class LoraModules:
     unmatched: tuple[str, ...]
     path: Path
     problems: tuple[Problem, ...] = field(default=())
+    words: dict[str, dict[str, Tensor]] = field(default_factory=dict)
 
     @property
     def sdxl(self) -> bool:
@@ -187,7 +191,21 @@ def read_modules(path: Path, *, strict: bool = True) -> LoraModules:
         raise LoraFileError(shortened(problems))
     if not modules and not problems:
         raise LoraFileError(no_module(path, file.tensors))
-    return LoraModules(modules, dict(file.metadata), tuple(unmatched), path, tuple(problems))
+    return lora_modules(path, file.tensors, file.metadata, modules, unmatched, problems)
+
+
+def lora_modules(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    metadata: Mapping[str, str],
+    modules: dict[str, LoraModule],
+    unmatched: Iterable[str],
+    problems: Iterable[Problem],
+) -> LoraModules:
+    """What :func:`group_modules` found in a file, and the words that it carries."""
+    words = words_in(tensors)
+    others = tuple(name for name in unmatched if not name.startswith(BUNDLE))
+    return LoraModules(modules, dict(metadata), others, path, tuple(problems), words)
 
 
 def group_modules(

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -90,6 +90,8 @@ class MergeReport:
         written: the new file; ``None`` of a dry run.
         unmatched: of each source, tensors that belong to no layer and were left out.
         vectors: changes of norms and biases in the new file; they are added as they are.
+        words: names of the embeddings in the new file, as they were.
+        dropped_words: those that several files have, with other vectors: the files of each.
     """
 
     modules: tuple[MergedModule, ...]
@@ -98,6 +100,8 @@ class MergeReport:
     written: Path | None
     unmatched: tuple[tuple[str, ...], ...]
     vectors: int = 0
+    words: tuple[str, ...] = ()
+    dropped_words: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def error(self) -> float:
@@ -174,6 +178,8 @@ def merge(
         writer.add(key, {name: vector})
     if not writer.tensors:
         raise UserError.of("", "every weight is 0, so nothing is left", "choose other weights")
+    words, dropped_words = _words(sources, files)
+    writer.add_words(words)
     metadata = _metadata(sources, files, writer, method)
     if not dry_run:
         writer.save(metadata)
@@ -184,6 +190,8 @@ def merge(
         None if dry_run else out,
         tuple(file.unmatched for file in files),
         len(vectors),
+        tuple(words),
+        dropped_words,
     )
 
 
@@ -397,6 +405,35 @@ class _Merging:
 def _common_precision(files: Sequence[LoraModules]) -> torch.dtype:
     precisions = {precision_of(file.tensors) for file in files}
     return precisions.pop() if len(precisions) == 1 else torch.float32
+
+
+def _words(
+    sources: Sequence[LoraSource], files: Sequence[LoraModules]
+) -> tuple[dict[str, dict[str, Tensor]], dict[str, tuple[str, ...]]]:
+    """The embeddings of all files that have a weight; and those that cannot be kept, for files
+    have them with other vectors, by the names of these files.
+
+    Vectors are no sum: half of a word is no weaker word, so they are kept as they are.
+    """
+    found: dict[str, list[tuple[str, dict[str, Tensor]]]] = {}
+    for source, file in zip(sources, files, strict=True):
+        if source.unet or source.text_encoder:
+            for name, tensors in file.words.items():
+                found.setdefault(name, []).append((file.path.name, tensors))
+    kept, dropped = {}, {}
+    for name, each in found.items():
+        first = each[0][1]
+        if all(_are_same(first, tensors) for _, tensors in each[1:]):
+            kept[name] = first
+        else:
+            dropped[name] = tuple(path for path, _ in each)
+    return kept, dropped
+
+
+def _are_same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(
+        torch.equal(tensor, other[name]) for name, tensor in one.items()
+    )
 
 
 def _metadata(

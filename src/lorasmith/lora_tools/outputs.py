@@ -141,6 +141,11 @@ class LoraWriter:
         }
         self.add(key, factors, float(rank))
 
+    def add_words(self, words: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Embeddings that a LoRA file carries, as they are, in whatever precision."""
+        for tensors in words.values():
+            self.tensors.update(tensors)
+
     def size(self, metadata: Mapping[str, str]) -> int:
         """Of the file, to the byte."""
         hashes = dict(_HASHES)

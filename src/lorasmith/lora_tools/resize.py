@@ -182,6 +182,7 @@ class ResizeReport:
         written: the new file; ``None`` of a dry run.
         unmatched: tensors that belong to no layer and were left out.
         carried: how many changes of norms and biases, which have no rank, stay as they were.
+        words: names of the embeddings that the file carries, which stay as they were.
     """
 
     modules: tuple[ResizedModule, ...]
@@ -191,6 +192,7 @@ class ResizeReport:
     written: Path | None
     unmatched: tuple[str, ...]
     carried: int = 0
+    words: tuple[str, ...] = ()
 
     @property
     def error(self) -> float:
@@ -273,6 +275,7 @@ def resize(
             assert svd is not None
             factors = empty_factors(change.shape, new_rank) if dry_run else svd.factors(new_rank)
             _add(writer, module, *factors, kernels[module.key])
+    writer.add_words(file.words)
     metadata = _metadata(file, rule, writer)
     if not dry_run:
         writer.save(metadata)
@@ -284,6 +287,7 @@ def resize(
         None if dry_run else out,
         file.unmatched,
         carried,
+        tuple(file.words),
     )
 
 
@@ -351,6 +355,7 @@ def _ranks_for_size(
     kernels = kernels_of(file)
     for module in file.modules.values():
         plan.add(module.key, module.vectors)
+    plan.add_words(file.words)
     for module, change, svd in _each(file, rule, "measuring", observer, controls):
         assert svd is not None
         values[module.key] = svd.values

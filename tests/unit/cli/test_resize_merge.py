@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file
 from tests.unit.lora_tools.changes import lora_tensors, write
@@ -98,6 +99,49 @@ def test_merge(folder: Path) -> None:
     status, text = run(*arguments, "dry.safetensors", "--method", "dare", "--dry-run")
     assert status == 0, text
     assert not Path("dry.safetensors").exists()
+
+
+def with_word(path: str, word: str, value: float) -> dict[str, torch.Tensor]:
+    """The LoRA ``path`` with a word in it, written over it. Returns the word's tensor by name."""
+    added = {f"bundle_emb.{word}.string_to_param.*": torch.full((2, 32), value)}
+    tensors = load_file(path)
+    write(Path(path), {**tensors, **added})
+    return added
+
+
+@pytest.mark.parametrize("rule", [("--rank", "2"), ("--size", "0.004")])
+def test_resize_keeps_words_as_they_are(folder: Path, rule: tuple[str, str]) -> None:
+    ((name, vectors),) = with_word("a.safetensors", "zorp", 0.123456789).items()
+    arguments = ("resize", "a.safetensors", "out.safetensors", *rule, "--precision", "fp16")
+    status, text = run(*arguments)
+    assert status == 0, text
+    assert "words      zorp, as they were" in text
+    assert "dropped" not in text
+    kept = load_file("out.safetensors")[name]
+    assert kept.dtype == torch.float32
+    assert torch.equal(kept, vectors)
+    if rule[0] == "--size":
+        assert Path("out.safetensors").stat().st_size <= 4000
+
+
+def test_merge_keeps_words_that_one_file_has(folder: Path) -> None:
+    ((name, vectors),) = with_word("a.safetensors", "zorp", 0.25).items()
+    status, text = run("merge", "a.safetensors:0.5", "b.safetensors", "--out", "one.safetensors")
+    assert status == 0, text
+    assert "words      zorp, as they were" in text
+    assert torch.equal(load_file("one.safetensors")[name], vectors)
+    with_word("b.safetensors", "zorp", 0.25)
+    status, text = run("merge", "a.safetensors", "b.safetensors", "--out", "same.safetensors")
+    assert name in load_file("same.safetensors"), text
+    with_word("b.safetensors", "zorp", 0.5)
+    status, text = run("merge", "a.safetensors", "b.safetensors", "--out", "two.safetensors")
+    assert status == 0, text
+    assert "dropped    the word zorp: a.safetensors and b.safetensors have it" in text
+    assert name not in load_file("two.safetensors")
+    # Of a file that has no weight nothing comes in.
+    status, text = run("merge", "a.safetensors:0", "b.safetensors", "--out", "b2.safetensors")
+    assert status == 0, text
+    assert float(load_file("b2.safetensors")[name].max()) == 0.5
 
 
 def test_nothing_is_overwritten(folder: Path) -> None:

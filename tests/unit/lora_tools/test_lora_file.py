@@ -24,7 +24,9 @@ def test_ranks_and_alphas(tmp_path: Path) -> None:
     del tensors[f"{next(iter(LAYERS))}.alpha"]
     tensors["bundle_emb.cat.string_to_param.*"] = torch.zeros(3)
     found = read_modules(write(tmp_path / "a.safetensors", tensors, {"ss_network_dim": "4"}))
-    assert found.unmatched == ("bundle_emb.cat.string_to_param.*",)
+    assert found.unmatched == ()
+    assert found.words.keys() == {"cat"}
+    assert found.words["cat"].keys() == {"bundle_emb.cat.string_to_param.*"}
     assert found.metadata == {"ss_network_dim": "4"}
     assert {module.key for module in found.modules.values()} == set(LAYERS)
     alphas = {key: module.alpha for key, module in found.modules.items()}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import BaseModel
 
-from lorasmith.core.text import bytes_text, quantity, shortlist
+from lorasmith.core.text import bytes_text, quantity, shortlist, word_list
 from lorasmith.formats.block_weights import BLOCKS
 from lorasmith.formats.kohya_keys import block_of_key
 from lorasmith.formats.layer_names import describe
@@ -176,6 +176,8 @@ def _resize_lines(request: ResizeRequest, report: ResizeReport) -> list[str]:
             lines.append(f"{how:10} {count} modules {text}")
     if report.carried:
         lines.append(f"carried    {report.carried} changes of norms and biases, as they were")
+    if report.words:
+        lines.append(f"words      {', '.join(report.words)}, as they were")
     if report.unmatched:
         lines.append(_dropped(report.unmatched))
     return [*lines, _result(report.written, request.out)]
@@ -193,6 +195,10 @@ def _merge_lines(request: MergeRequest, report: MergeReport) -> list[str]:
             lines.append(_dropped(unmatched, f" in {source.path.name}"))
     if report.vectors:
         lines.append(f"beside     {report.vectors} changes of norms and biases, added as they are")
+    if report.words:
+        lines.append(f"words      {', '.join(report.words)}, as they were")
+    for word, paths in report.dropped_words.items():
+        lines.append(f"dropped    the word {word}: {word_list(paths)} have it, each its own")
     return [*lines, _result(report.written, request.out)]
 
 

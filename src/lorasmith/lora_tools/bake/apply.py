@@ -32,6 +32,7 @@ from lorasmith.adapters.types.lora import LoRA, whole_down
 from lorasmith.core.errors import LoraFileError, Problem, shortened
 from lorasmith.formats.adapter_roots import AdapterRoot
 from lorasmith.formats.block_weights import BlockMap
+from lorasmith.formats.embedding_keys import words_in
 from lorasmith.lora_tools.checkpoint_writer import Change
 from lorasmith.lora_tools.convert.cloneofsimo import read_lora
 from lorasmith.lora_tools.inputs import LoraSource
@@ -52,6 +53,7 @@ class AppliedLora:
         modules: by part, how many layers.
         unmatched: tensors that belong to no layer of the model and have no effect.
         silent: modules whose strength is 0.
+        words: names of embeddings that the file carries, which no checkpoint can hold.
     """
 
     source: LoraSource
@@ -59,6 +61,7 @@ class AppliedLora:
     modules: dict[str, int]
     unmatched: tuple[str, ...]
     silent: int
+    words: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -185,7 +188,8 @@ def _read(
     if problems:
         raise LoraFileError(shortened(problems, 5, "modules do not fit"))
     unmatched = tuple(matches.unmatched)
-    return AppliedLora(source, file.metadata, counts, unmatched, silent), modules
+    words = tuple(words_in(file.tensors))
+    return AppliedLora(source, file.metadata, counts, unmatched, silent, words), modules
 
 
 @torch.no_grad()

@@ -159,6 +159,10 @@ def _notes(
             kind = f"{kind}: " if (kind := describe(lora.unmatched)) else ""
             names = shortlist(lora.unmatched)
             yield f"{lora.source.path.name}: {what} and have no effect ({kind}{names})"
+        if lora.words:
+            path, word = lora.source.path, "word" if len(lora.words) == 1 else "words"
+            what = f"{path.name}: its {word} {shortlist(lora.words)} cannot be in a checkpoint"
+            yield f"{what}; draw with --embedding-dir {path.parent}, where the LoRA has them"
     for file, header in files.items():
         if header.pickle is not None:
             what = "is a pickle, of which a safetensors file is written"

@@ -24,7 +24,14 @@ from lorasmith.lora_tools.inspect.report import CheckpointReport, Coverage, Lora
 from lorasmith.lora_tools.inspect.thumbnail import read_preview
 from lorasmith.lora_tools.inspect.training_summary import training_words, trigger_words
 from lorasmith.lora_tools.linalg.factorize import change_of
-from lorasmith.lora_tools.lora_file import TYPES, LoraModule, LoraModules, group_modules, no_module
+from lorasmith.lora_tools.lora_file import (
+    TYPES,
+    LoraModule,
+    LoraModules,
+    group_modules,
+    lora_modules,
+    no_module,
+)
 from lorasmith.models.open import locate
 from lorasmith.tensors.files import DTYPE_NAMES, all_finite, fingerprint
 
@@ -105,7 +112,7 @@ def _read(path: Path) -> tuple[LoraModules, str, bool]:
     modules, unmatched, problems = group_modules(file.tensors, str(path), file.metadata)
     if not modules and not problems:
         raise LoraFileError(no_module(path, file.tensors))
-    lora = LoraModules(modules, dict(file.metadata), tuple(unmatched), path, tuple(problems))
+    lora = lora_modules(path, file.tensors, file.metadata, modules, unmatched, problems)
     one_as_first = any(key.startswith("lora_te_") for key in modules) and any(
         name.startswith("lora_te1_") for name in file.tensors
     )

@@ -316,6 +316,17 @@ def test_what_finds_no_layer_is_said(tmp_path: Path) -> None:
     assert "1 of its tensors belong to no layer" in listener.warnings
 
 
+def test_words_that_no_checkpoint_holds_are_said(tmp_path: Path) -> None:
+    base = base_file("sd1")
+    lora = random_lora(tmp_path / "a.safetensors", base)
+    save_file({**load_file(lora), "bundle_emb.zorp.string_to_param.*": torch.ones(2, 32)}, lora)
+    listener = Listener()
+    report = bake(base, [LoraSource(lora)], tmp_path / "out.safetensors", observer=listener)
+    assert report.loras[0].words == ("zorp",)
+    assert "a.safetensors: its word zorp cannot be in a checkpoint" in listener.warnings
+    assert f"--embedding-dir {tmp_path}" in listener.warnings
+
+
 def test_a_dry_run_writes_nothing_and_says_the_size(tmp_path: Path) -> None:
     base = base_file("sd1")
     lora = random_lora(tmp_path / "a.safetensors", base)
