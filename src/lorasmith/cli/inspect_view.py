@@ -26,6 +26,8 @@ def lora_lines(report: LoraReport, *, modules: bool = False) -> Iterator[str]:
     yield _row("modules", f"{sum(report.types.values())} ({types}), in {_style(report.style)}")
     yield _row("ranks", _sizes(report.sizes))
     yield _row("file", f"{_megabytes(report.size)}, {_precision(report.precision)}")
+    if report.embeddings:
+        yield _row("embeddings", word_sizes(report.embeddings))
     yield from _warnings(report)
     if report.coverage:
         yield "\nlayers adapted"
@@ -84,13 +86,18 @@ def _row(name: str, text: str, width: int = 10) -> str:
     return f"  {name:<{width}} {text}"
 
 
+def word_sizes(words: Mapping[str, int]) -> str:
+    """ "zorp (4 vectors)", of each word."""
+    return ", ".join(f"{word} ({quantity(n, 'vector')})" for word, n in words.items())
+
+
 def _warnings(report: LoraReport) -> Iterator[str]:
     kinds = (
         ("malformed", report.problems),
         ("not read", report.unread),
         ("NaN, inf", report.not_finite),
         ("dead", report.dead),
-        ("unknown", report.unmatched),
+        ("unknown", report.unknown),
     )
     for name, entries in kinds:
         if entries:

@@ -342,7 +342,7 @@ def test_what_is_unusual_and_sound_is_read(tmp_path, made, lora) -> None:
     for command in (*TOOLS, "inspect"):
         result, out = run(command, tmp_path, made, path)
         assert result.exit_code == 0, f"{command}: {result.output}"
-        told = "bundle_emb" in result.output or "of no layer" in result.output
+        told = "zorp" in result.output or "of no layer" in result.output
         assert told or "byte for byte" in result.output, f"{command} says nothing of it"
         out.unlink(missing_ok=True)
     report = json.loads(run("inspect --json", tmp_path, made, path)[0].output)

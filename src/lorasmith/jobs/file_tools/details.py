@@ -154,8 +154,8 @@ def _lora(report: LoraReport) -> FileDetails:
         if len(keys) > 5:
             wrong.append(f"… and {len(keys) - 5} more")
     wrong += report.unread
-    if report.unmatched:
-        wrong.append(f"{len(report.unmatched)} tensors are of no layer: {report.unmatched[0]}, …")
+    if report.unknown:
+        wrong.append(f"{len(report.unknown)} tensors are of no layer: {report.unknown[0]}, …")
     return FileDetails(
         kind="lora",
         path=str(report.path),
@@ -168,6 +168,7 @@ def _lora(report: LoraReport) -> FileDetails:
                 "container": report.container,
                 "precision": ", ".join(report.precision),
                 "norm": f"{report.norm:.4g}",
+                "embeddings": ", ".join(report.embeddings),
                 "AutoV3": report.hashes.autov3 or "",
                 "tensors": report.tensor_hash,
             }

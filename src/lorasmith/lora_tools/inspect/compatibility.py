@@ -120,6 +120,9 @@ VERDICTS: dict[str, dict[str, str]] = {
 # Programs that read a model's one text encoder under lora_te_ alone, and leave out lora_te1_.
 _NO_FIRST = frozenset({"sd-scripts", "lycoris-lora"})
 
+# Programs that read the embeddings in a LoRA's file. The others have no word of bundle_emb.
+_READ_WORDS = frozenset({"AUTOMATIC1111", "Forge"})
+
 # Forms that are not in the table, for people.
 _UNTRIED = {"unknown": "a type that is not known here", "norm": "trained norms", "glora": "GLoRA"}
 
@@ -170,7 +173,12 @@ def _bound(tensors: Mapping[str, Any]) -> str:
 
 
 def readers(
-    style: str, forms: Collection[str], *, unmatched: bool = False, one_as_first: bool = False
+    style: str,
+    forms: Collection[str],
+    *,
+    unmatched: bool = False,
+    words: bool = False,
+    one_as_first: bool = False,
 ) -> tuple[ReadBy, ...]:
     """What each program makes of a file.
 
@@ -178,18 +186,31 @@ def readers(
         style: see :mod:`lorasmith.formats.key_styles`.
         forms: of the file's modules, see :func:`form_of`.
         unmatched: it holds tensors that belong to no layer.
+        words: it carries embeddings.
         one_as_first: its model has one text encoder, which it calls the first (``lora_te1_``).
     """
-    read_by = (_read_by(program, style, set(forms), unmatched) for program in READERS)
+    read_by = [_read_by(program, style, set(forms), unmatched) for program in READERS]
+    if words:
+        read_by = [_without_words(each) for each in read_by]
     if not one_as_first:
         return tuple(read_by)
     why = "it leaves out the text encoder, called lora_te1_; convert the file"
     return tuple(
-        ReadBy(each.program, "partly", why)
-        if each.program in _NO_FIRST and each.reads == "yes"
+        ReadBy(each.program, "partly", f"{each.why}; {why}" if each.why else why)
+        if each.program in _NO_FIRST and each.reads in ("yes", "partly")
         else each
         for each in read_by
     )
+
+
+def _without_words(each: ReadBy) -> ReadBy:
+    """What a program makes of a LoRA that carries embeddings, by what it makes of the LoRA."""
+    if each.program in _READ_WORDS or each.reads not in ("yes", "partly"):
+        return each
+    if each.program == "diffusers":  # It wants "lora" in every name.
+        return ReadBy(each.program, "no", "it refuses files with words (embeddings)")
+    why = "it leaves out the words (embeddings)"
+    return ReadBy(each.program, "partly", f"{each.why}; {why}" if each.why else why)
 
 
 def _read_by(program: str, style: str, forms: set[str], unmatched: bool) -> ReadBy:

@@ -86,7 +86,7 @@ def inspect_lora(path: Path) -> LoraReport:
         precision=_precision(tensors.values()),
         dead=tuple(module.key for module in modules if module.dead),
         not_finite=tuple(module.key for module in modules if not module.finite),
-        unmatched=file.unmatched,
+        unmatched=(*file.unmatched, *(key for word in file.words.values() for key in word)),
         problems=tuple(str(problem.what) for problem in file.problems),
         unread=tuple(
             f"{module.key}: {unread_type(module.tensors)}"
@@ -95,13 +95,27 @@ def inspect_lora(path: Path) -> LoraReport:
         ),
         words=trigger_words(file.metadata),
         training=training_words(file.metadata),
-        read_by=readers(style, forms, unmatched=bool(file.unmatched), one_as_first=one_as_first),
+        read_by=readers(
+            style,
+            forms,
+            unmatched=bool(file.unmatched),
+            words=bool(file.words),
+            one_as_first=one_as_first,
+        ),
         hashes=hashes,
         tensor_hash=fingerprint(tensors.items()),
         preview=read_preview(file.metadata) is not None,
         modules=modules,
         metadata=file.metadata,
+        embeddings={
+            name: vector_count(next(iter(word.values()))) for name, word in file.words.items()
+        },
     )
+
+
+def vector_count(tensor: Tensor) -> int:
+    """How many vectors an embedding's tensor has, (n, width), or (width,) of one."""
+    return tensor.shape[0] if tensor.ndim > 1 else 1
 
 
 def _read(path: Path) -> tuple[LoraModules, str, bool]:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from PIL import Image
 
 from lorasmith.core.canvas import GRID, PALE, Canvas
+from lorasmith.formats.embedding_keys import BUNDLE
 from lorasmith.formats.hashes import FileHashes
 from lorasmith.lora_tools.family import LoraFamily
 
@@ -127,11 +128,12 @@ class LoraReport:
         blocks: Frobenius norm of all changes of a block, of those blocks that have any.
         precision: bytes by safetensors dtype name.
         training: what the metadata says of it: name -> words.
-        unmatched: tensors that belong to no layer.
+        unmatched: tensors that belong to no layer, those of embeddings among them.
         problems: what is malformed.
         unread: modules of types that are not read here, with what they are.
         tensor_hash: 32 hex digits of names, shapes and numbers, whatever the order and metadata.
         preview: an image is embedded.
+        embeddings: those that the file carries: vectors by name, of the first text encoder.
     """
 
     kind: ClassVar[str] = "lora"
@@ -160,6 +162,12 @@ class LoraReport:
     preview: bool
     modules: tuple[ModuleReport, ...]
     metadata: dict[str, str] = field(default_factory=dict)
+    embeddings: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """Those of :attr:`unmatched` that are no embedding's."""
+        return tuple(name for name in self.unmatched if not name.startswith(BUNDLE))
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from torch import nn
 from lorasmith.adapters.base import AdapterOptions
 from lorasmith.adapters.file import save_lora
 from lorasmith.adapters.network import AdapterNetwork
+from lorasmith.lora_tools.convert.convert import convert
 from lorasmith.lora_tools.inspect.compatibility import FORMS as TITLES
 from lorasmith.lora_tools.inspect.compatibility import READERS, VERDICTS, form_of, readers
 from lorasmith.lora_tools.inspect.inspect import inspect_lora
@@ -133,7 +134,7 @@ def test_the_table_knows_every_form_and_every_program() -> None:
 
 
 @pytest.mark.slow_but_first
-@pytest.mark.parametrize("kind", ["loha", "tucker", "dora", "unknown name", "comfy"])
+@pytest.mark.parametrize("kind", ["loha", "tucker", "dora", "words", "renamed words", "comfy"])
 def test_diffusers_does_what_is_said_of_it(tmp_path, kind) -> None:
     model = tiny_model()
     algorithm = {"loha": "loha", "dora": "dora", "tucker": "locon"}.get(kind, "lora")
@@ -142,7 +143,7 @@ def test_diffusers_does_what_is_said_of_it(tmp_path, kind) -> None:
         model.adapter_roots(), algorithm=algorithm, rank=2, conv_rank=2, options=options
     )
     tensors = network.state_dict()
-    if kind == "unknown name":
+    if kind.endswith("words"):
         tensors["bundle_emb.zorp.string_to_param.*"] = torch.ones(2)
     if kind == "comfy":
         tensors = {
@@ -157,6 +158,8 @@ def test_diffusers_does_what_is_said_of_it(tmp_path, kind) -> None:
         save_file(tensors, path)
     else:
         save_lora(path, tensors, {})
+    if kind == "renamed words":
+        path = convert(path, tmp_path / "renamed.safetensors", to="diffusers").out
     said = next(each for each in inspect_lora(path).read_by if each.program == "diffusers")
     pipeline = pipeline_of(model)
     failed = False

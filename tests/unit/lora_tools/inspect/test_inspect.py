@@ -14,6 +14,7 @@ from tests.unit.lora_tools.made_files import METADATA, kohya_file, kohya_tensors
 
 from lorasmith.adapters.file import load_lora, save_lora
 from lorasmith.adapters.network import AdapterNetwork
+from lorasmith.cli.inspect_view import lora_lines
 from lorasmith.config.adapter_types import ADAPTERS
 from lorasmith.core.errors import UserError
 from lorasmith.formats.hashes import hash_file
@@ -174,6 +175,27 @@ def test_a_training_state_is_called_one(tmp_path) -> None:
         inspect(tmp_path / "step-00000009.pt")
 
 
+@pytest.mark.parametrize("to", ["kohya", "diffusers"])
+def test_the_words_that_a_lora_carries_are_named(tmp_path, to) -> None:
+    tensors = kohya_tensors(blocks="mid_block")
+    for name in ("zorp", "murk"):
+        tensors[f"bundle_emb.{name}.string_to_param.*"] = torch.ones(4, 768)
+    path = tmp_path / "pair.safetensors"
+    save_file(tensors, path)
+    if to != "kohya":
+        path = convert(path, tmp_path / "other.safetensors", to=to).out
+    report = inspect_lora(path)
+    assert report.embeddings == {"zorp": 4, "murk": 4}
+    text = "\n".join(lora_lines(report))
+    assert "  embeddings murk (4 vectors), zorp (4 vectors)\n" in text
+    assert "unknown" not in text
+    if to == "kohya":
+        read_by = {each.program: (each.reads, each.why) for each in report.read_by}
+        assert read_by["AUTOMATIC1111"] == read_by["Forge"] == ("yes", "")
+        assert read_by["ComfyUI"] == ("partly", "it leaves out the words (embeddings)")
+        assert read_by["diffusers"][0] == "no"
+
+
 def test_the_json_has_the_names_that_the_page_promises(tmp_path) -> None:
     """Programs read these: a name that goes is a new format."""
     report = inspect(kohya_file(tmp_path / "lora.safetensors", blocks="mid_block"))
@@ -183,7 +205,7 @@ def test_the_json_has_the_names_that_the_page_promises(tmp_path) -> None:
         "format", "kind", "path", "size", "container", "style", "family", "types", "sizes",
         "coverage", "blocks", "norm", "precision", "dead", "not_finite", "unmatched", "problems",
         "unread", "words", "training", "read_by", "hashes", "tensor_hash", "preview", "modules",
-        "metadata",
+        "metadata", "embeddings",
     ]  # fmt: skip
     assert (values["format"], values["kind"]) == (1, "lora")
     assert list(values["modules"][0]) == [
