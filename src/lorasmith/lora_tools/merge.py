@@ -53,6 +53,7 @@ from lorasmith.lora_tools.outputs import (
     relative_error,
     seed_problems,
 )
+from lorasmith.lora_tools.words import merged_words
 from lorasmith.tensors.files import PRECISIONS
 from lorasmith.tensors.rng import generator
 
@@ -178,7 +179,7 @@ def merge(
         writer.add(key, {name: vector})
     if not writer.tensors:
         raise UserError.of("", "every weight is 0, so nothing is left", "choose other weights")
-    words, dropped_words = _words(sources, files)
+    words, dropped_words = merged_words(sources, files)
     writer.add_words(words)
     metadata = _metadata(sources, files, writer, method)
     if not dry_run:
@@ -405,35 +406,6 @@ class _Merging:
 def _common_precision(files: Sequence[LoraModules]) -> torch.dtype:
     precisions = {precision_of(file.tensors) for file in files}
     return precisions.pop() if len(precisions) == 1 else torch.float32
-
-
-def _words(
-    sources: Sequence[LoraSource], files: Sequence[LoraModules]
-) -> tuple[dict[str, dict[str, Tensor]], dict[str, tuple[str, ...]]]:
-    """The embeddings of all files that have a weight; and those that cannot be kept, for files
-    have them with other vectors, by the names of these files.
-
-    Vectors are no sum: half of a word is no weaker word, so they are kept as they are.
-    """
-    found: dict[str, list[tuple[str, dict[str, Tensor]]]] = {}
-    for source, file in zip(sources, files, strict=True):
-        if source.unet or source.text_encoder:
-            for name, tensors in file.words.items():
-                found.setdefault(name, []).append((file.path.name, tensors))
-    kept, dropped = {}, {}
-    for name, each in found.items():
-        first = each[0][1]
-        if all(_are_same(first, tensors) for _, tensors in each[1:]):
-            kept[name] = first
-        else:
-            dropped[name] = tuple(path for path, _ in each)
-    return kept, dropped
-
-
-def _are_same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
-    return one.keys() == other.keys() and all(
-        torch.equal(tensor, other[name]) for name, tensor in one.items()
-    )
 
 
 def _metadata(
