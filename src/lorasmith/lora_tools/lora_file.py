@@ -7,10 +7,11 @@ numbers are read from the disk when they are first used.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from lorasmith.adapters.base import Adapter
@@ -206,6 +207,34 @@ def lora_modules(
     words = words_in(tensors)
     others = tuple(name for name in unmatched if not name.startswith(BUNDLE))
     return LoraModules(modules, dict(metadata), others, path, tuple(problems), words)
+
+
+def merged_words(
+    files: Sequence[LoraModules],
+) -> tuple[dict[str, dict[str, Tensor]], dict[str, tuple[str, ...]]]:
+    """The embeddings of all files; and those that cannot be kept, for files have them with other
+    vectors, by the names of these files.
+
+    Vectors are no sum: half of a word is no weaker word, so they are kept as they are.
+    """
+    found: dict[str, list[tuple[str, dict[str, Tensor]]]] = {}
+    for file in files:
+        for name, tensors in file.words.items():
+            found.setdefault(name, []).append((file.path.name, tensors))
+    kept, dropped = {}, {}
+    for name, each in found.items():
+        first = each[0][1]
+        if all(_are_same(first, tensors) for _, tensors in each[1:]):
+            kept[name] = first
+        else:
+            dropped[name] = tuple(path for path, _ in each)
+    return kept, dropped
+
+
+def _are_same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(
+        torch.equal(tensor, other[name]) for name, tensor in one.items()
+    )
 
 
 def group_modules(

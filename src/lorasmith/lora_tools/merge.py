@@ -42,7 +42,7 @@ from lorasmith.lora_tools.linalg.low_rank import (
     whole,
 )
 from lorasmith.lora_tools.linalg.ties_dare import dare, ties
-from lorasmith.lora_tools.lora_file import LoraModules, read_modules
+from lorasmith.lora_tools.lora_file import LoraModules, merged_words, read_modules
 from lorasmith.lora_tools.outputs import (
     Approximated,
     LoraWriter,
@@ -53,7 +53,6 @@ from lorasmith.lora_tools.outputs import (
     relative_error,
     seed_problems,
 )
-from lorasmith.lora_tools.words import merged_words
 from lorasmith.tensors.files import PRECISIONS
 from lorasmith.tensors.rng import generator
 
@@ -179,7 +178,12 @@ def merge(
         writer.add(key, {name: vector})
     if not writer.tensors:
         raise UserError.of("", "every weight is 0, so nothing is left", "choose other weights")
-    words, dropped_words = merged_words(sources, files)
+    weighed = [
+        file
+        for source, file in zip(sources, files, strict=True)
+        if source.unet or source.text_encoder
+    ]
+    words, dropped_words = merged_words(weighed)
     writer.add_words(words)
     metadata = _metadata(sources, files, writer, method)
     if not dry_run:
