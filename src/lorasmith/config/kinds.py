@@ -9,7 +9,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from lorasmith.core.errors import RunError
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from lorasmith.config.schema import TrainSettings
 
 EMBEDDING_LR = 5e-3
@@ -31,6 +35,7 @@ class KindFacts:
             says of settings is meant for LoRAs, too, and counts for less.
         keeps_base: captions without its words mean what they did, whatever it learns.
         judged: its snapshots can be measured and compared.
+        compared: how its snapshots are compared, where they are no LoRAs: what is to be done.
         steps: optimizer steps of a run that is not told how long; ``None``: it goes by its images.
     """
 
@@ -40,6 +45,7 @@ class KindFacts:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     keeps_base: bool = False
     judged: bool = False
+    compared: str = ""
     one_pass: Callable[[TrainSettings], bool] = lambda settings: False
     steps: int | None = None
 
@@ -74,6 +80,8 @@ KINDS: Mapping[str, KindFacts] = {
         lambda settings: {"embedding": True},
         defaults={"optimizer.lr": EMBEDDING_LR},
         keeps_base=True,
+        compared="look at its samples, or draw with snapshots by their files' names, as "
+        '`lorasmith generate "a NAME-000001" --embedding-dir RUN`',
     ),
     "lora+embedding": KindFacts(
         "a LoRA with an embedding",
@@ -88,11 +96,24 @@ KINDS: Mapping[str, KindFacts] = {
         _full_parts,
         one_pass=lambda settings: settings.full.fused_backward,
         defaults={"optimizer.lr": 5e-6},  # diffusers' DreamBooth example.
+        compared="look at its samples, or draw with snapshots: "
+        '`lorasmith grid PROMPT --x "checkpoint=ONE.safetensors,OTHER.safetensors"`',
     ),
     "slider": KindFacts(
         "a slider", ("adapter", "slider"), _slider_parts, defaults=SLIDER, steps=500
     ),
 }
+
+
+def refuse_without_loras(run: Path, settings: TrainSettings, verb: str) -> None:
+    """
+    Raises:
+        RunError: the run has no LoRAs, which are all that ``verb`` compares; says what to do.
+    """
+    facts = kind_facts(settings)
+    if facts.compared:
+        what = f"has trained {facts.title}, and {verb} compares LoRAs alone"
+        raise RunError.of(run, what, facts.compared)
 
 
 def kind_facts(settings: TrainSettings) -> KindFacts:

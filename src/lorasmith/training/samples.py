@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lorasmith.config.kinds import refuse_without_loras
 from lorasmith.config.load import load_settings
 from lorasmith.config.sample_prompts import RANDOM_SEED, SamplePrompt
 from lorasmith.config.schema import TrainSettings
@@ -109,12 +110,13 @@ def read_run(folder: Path, prompt: str | None = None) -> RunPrompts | None:
 
     Raises:
         SettingsError: its settings cannot be read.
-        RunError: it drew no samples and names no prompts.
+        RunError: it drew no samples and names no prompts, or what it trains is no LoRA.
     """
     run = RunFolder(folder)
     if not run.settings.is_file():
         return None
     settings = load_settings(run.settings)
+    refuse_without_loras(folder, settings, "grid --epochs")
     own_prompts: list[str | SamplePrompt] = [prompt] if prompt else settings.sample.prompts
     prompts = own_prompts or list[str | SamplePrompt](_drawn_prompts(run))
     if not prompts:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
+from tests.made_up_runs import write_run
 
 from lorasmith.adapters.file import save_lora
 from lorasmith.adapters.network import AdapterNetwork
@@ -129,6 +130,29 @@ def test_another_programs_run_needs_a_prompt(trained: Path) -> None:
     assert result.exit_code == 2
     assert "PROMPT: is missing" in result.output
     assert run("zorp", "--epochs", "zorp:1", "--strengths", "1", *FAST).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "hint"),
+    [
+        ("embedding", "has trained an embedding", "--embedding-dir"),
+        ("full", "has trained a checkpoint", "--x"),
+    ],
+)
+def test_what_is_no_lora_is_refused_at_once(
+    tmp_path: Path, kind: str, said: str, hint: str
+) -> None:
+    folder = tmp_path / "runs" / "zorp"
+    chosen = {"train.kind": kind, "captions.trigger": "zorp", "sample.prompts": '["zorp, star"]'}
+    write_run(folder, **chosen)
+    for result in (run("--epochs", "zorp"), CliRunner().invoke(cli, ["pick", str(folder)])):
+        assert result.exit_code == 2
+        text = " ".join(result.stderr.split())
+        assert f"{said}, and" in text
+        assert "compares LoRAs alone" in text
+        assert hint in text
+        assert "<lora:" not in text
+        assert "measuring" not in result.output
 
 
 def test_a_run_without_prompts_is_told_once(trained: Path) -> None:

@@ -74,6 +74,15 @@ def test_planned_steps_files_and_weights_are_those_of_the_run(
     assert plan.disk["LoRA files"] == pytest.approx(written, rel=0.5)
 
 
+@pytest.mark.parametrize("layout", ["folder", "flat"])
+def test_the_lora_that_is_extracted_is_among_the_files(data: Path, layout: str) -> None:
+    chosen = {"train__kind": "full", "full__extract_rank": "4", "save__layout": layout}
+    plan = make_plan(load_settings(None, overrides(data, train__steps="2", **chosen)))
+    console = Console(file=io.StringIO(), width=80, record=True)
+    show_plan(plan, console)
+    assert "\n  run-rank4.safetensors\n" in console.export_text().split("will be written")[1]
+
+
 @pytest.mark.slow_but_first
 @pytest.mark.parametrize("layout", ["folder", "flat"])
 def test_the_files_that_are_printed_are_those_of_the_run(data: Path, layout: str) -> None:
