@@ -14,6 +14,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from lorasmith.adapters.attachable import Attachable
 from lorasmith.adapters.base import AdaptedLayer, Adapter, AdapterOptions
 from lorasmith.adapters.dropout import Dropout
 from lorasmith.adapters.file import save_lora
@@ -83,7 +84,7 @@ class _Module:
     adapter: Adapter
 
 
-class AdapterNetwork:
+class AdapterNetwork(Attachable):
     """The adapters of one LoRA, by kohya's key of their layer.
 
     Args:
@@ -293,30 +294,6 @@ class AdapterNetwork:
             else:
                 setattr(target.parent, target.attribute, slot.layer)
         self._attached = False
-
-    @contextlib.contextmanager
-    def attached(self) -> Iterator[Self]:
-        """Attached within the block."""
-        self.attach()
-        try:
-            yield self
-        finally:
-            self.detach()
-
-    @contextlib.contextmanager
-    def detached(self) -> Iterator[Self]:
-        """Taken out within the block, back in place after it."""
-        self.detach()
-        try:
-            yield self
-        finally:
-            self.attach()
-
-    @contextlib.contextmanager
-    def replaced_by(self, saved: Self) -> Iterator[Self]:
-        """Taken out, and ``saved`` in its place, within the block."""
-        with self.detached(), saved.attached():
-            yield saved
 
     def set_strength(self, unet: float = 1.0, text_encoder: float = 1.0) -> None:
         """Multiply the adapters' contributions; at 0 a part is not computed at all."""

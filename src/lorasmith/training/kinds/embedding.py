@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Self
 import torch
 from torch import Tensor, nn
 
+from lorasmith.adapters.attachable import Attachable
 from lorasmith.config.schema import TrainSettings, replace_settings
 from lorasmith.config.sections.embedding import RANDOM
 from lorasmith.core.errors import Problem, SettingsError
@@ -58,7 +59,7 @@ class VectorGroup:
         return sum(parameter.numel() for parameter in self.parameters)
 
 
-class TrainedEmbeddings:
+class TrainedEmbeddings(Attachable):
     """Words of one's own on a model; see :class:`lorasmith.training.kinds.trained.Trained`.
 
     Args:
@@ -97,27 +98,6 @@ class TrainedEmbeddings:
 
     def detach(self) -> None:
         self.own_words.detach()
-
-    @contextlib.contextmanager
-    def attached(self) -> Iterator[Self]:
-        self.attach()
-        try:
-            yield self
-        finally:
-            self.detach()
-
-    @contextlib.contextmanager
-    def detached(self) -> Iterator[Self]:
-        self.detach()
-        try:
-            yield self
-        finally:
-            self.attach()
-
-    @contextlib.contextmanager
-    def replaced_by(self, saved: Self) -> Iterator[Self]:
-        with self.detached(), saved.attached():
-            yield saved
 
     def disabled(self) -> contextlib.AbstractContextManager[None]:
         """The vectors as they were at first: prompts then name what the words started from."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch import Tensor, nn
 
+from lorasmith.adapters.attachable import Attachable
 from lorasmith.adapters.file import save_lora
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.config.schema import TrainSettings
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from lorasmith.models.diffusion_model import DiffusionModel
 
 
-class NetworkWithWords:
+class NetworkWithWords(Attachable):
     """Adapters, and words of one's own; see :class:`lorasmith.training.kinds.trained.Trained`."""
 
     def __init__(self, network: AdapterNetwork, words: TrainedEmbeddings) -> None:
@@ -53,27 +54,6 @@ class NetworkWithWords:
     def detach(self) -> None:
         self.words.detach()
         self.network.detach()
-
-    @contextlib.contextmanager
-    def attached(self) -> Iterator[Self]:
-        self.attach()
-        try:
-            yield self
-        finally:
-            self.detach()
-
-    @contextlib.contextmanager
-    def detached(self) -> Iterator[Self]:
-        self.detach()
-        try:
-            yield self
-        finally:
-            self.attach()
-
-    @contextlib.contextmanager
-    def replaced_by(self, saved: Self) -> Iterator[Self]:
-        with self.detached(), saved.attached():
-            yield saved
 
     @contextlib.contextmanager
     def disabled(self) -> Iterator[None]:
