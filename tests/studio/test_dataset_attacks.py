@@ -47,7 +47,8 @@ def test_only_pictures_of_the_dataset_have_a_name(page: Page, folder: Path, name
         page.get(address, 422, name=name)
     page.put("caption", 422, name=name, former="", text="x")
     page.put("mask", 422, name=name, png="")
-    page.post("sort", 422, decisions=[{"name": name, "delete": True}], apply=True)
+    sorted_ = page.post("sort", decisions=[{"name": name, "delete": True}], apply=True)
+    assert [one["where"] for one in sorted_["skipped"]] == [name]
     assert texts(folder) == list(TAGS)
 
 

@@ -8,7 +8,6 @@ image shows.
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from lorasmith.advice.bootstrap.material import (
 )
 from lorasmith.advice.bootstrap.stages import advance, alone, chosen, end_rounds
 from lorasmith.advice.bootstrap.state import OUT, STATE, Bootstrap, Options, Round, stem_of
+from lorasmith.core.disk import discard
 from lorasmith.core.errors import Problem, UserError, collect_problems
 from lorasmith.core.events import Controls, Notice, Observer, ignore
 from lorasmith.core.files import check_writable
@@ -317,7 +317,7 @@ def _go_on(
         if boot.stage == "draw" and not changes.keys() <= NOT_OF_DRAWINGS:
             # Those that are there were asked for otherwise.
             boot.now.drawings = []
-            shutil.rmtree(boot.round_folder(boot.now), ignore_errors=True)
+            discard(boot.round_folder(boot.now))
         if keep is not None:
             chosen(boot, keep, observer, finish=finish)
         elif finish:

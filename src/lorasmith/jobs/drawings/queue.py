@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-import shutil
 import threading
 import time
 from datetime import date
@@ -17,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from lorasmith.core.disk import discard
 from lorasmith.core.errors import Problem, Stopped, UserError
 from lorasmith.formats.run_paths import DRAWINGS
 from lorasmith.jobs.drawings.records import (
@@ -196,7 +196,7 @@ class Drawings:
             problem = Problem(str(previews), f"cannot be written: {error}", "free some space")
             ending = ("failed", problem.what, [problem])
         finally:
-            shutil.rmtree(previews, ignore_errors=True)
+            discard(previews)
         state, why, problems = ending
         with self._changed:
             if number in self._cancelled:
@@ -295,4 +295,4 @@ def _remove_old(folder: Path) -> None:
     with contextlib.suppress(OSError):
         for each in folder.iterdir():
             if time.time() - each.stat().st_mtime > _OLD:
-                shutil.rmtree(each, ignore_errors=True)
+                discard(each)
