@@ -15,7 +15,7 @@ from lorasmith.jobs.lora_files import InspectRequest
 from lorasmith.jobs.request import run
 
 if TYPE_CHECKING:
-    from lorasmith.lora_tools.inspect.report import CheckpointReport, LoraReport
+    from lorasmith.lora_tools.inspect.report import Report
 
 _PREVIEWS = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -38,7 +38,7 @@ _PREVIEWS = (".png", ".jpg", ".jpeg", ".webp")
 def inspect(
     request: InspectRequest, as_json: bool, modules: bool, chart: Path | None, preview: Path | None
 ) -> None:
-    from lorasmith.cli.inspect_view import checkpoint_lines, lora_lines
+    from lorasmith.cli.inspect_view import checkpoint_lines, embedding_lines, lora_lines
     from lorasmith.lora_tools.inspect import report as reports
 
     _check_images(request.path, chart, preview)
@@ -49,6 +49,8 @@ def inspect(
         echo_json(reports.as_json(report))
     elif isinstance(report, reports.LoraReport):
         echo("\n".join(lora_lines(report, modules=modules)))
+    elif isinstance(report, reports.EmbeddingReport):
+        echo("\n".join(embedding_lines(report)))
     else:
         echo("\n".join(checkpoint_lines(report)))
 
@@ -71,7 +73,7 @@ def _check_images(file: Path, chart: Path | None, preview: Path | None) -> None:
 
 
 def _images(
-    report: LoraReport | CheckpointReport, chart: Path | None, preview: Path | None, modules: bool
+    report: Report, chart: Path | None, preview: Path | None, modules: bool
 ) -> dict[Path, bytes]:
     """What is to be written.
 
@@ -84,12 +86,13 @@ def _images(
     from lorasmith.lora_tools.inspect.thumbnail import read_preview
 
     images: dict[Path, bytes] = {}
+    kind = "an embedding" if report.kind == "embedding" else "a checkpoint"
     problems = []
     if modules and not isinstance(report, LoraReport):
-        what = "does nothing with a checkpoint, which has no modules"
+        what = f"does nothing with {kind}, which has no modules"
         problems.append(Problem("--modules", what, "leave it out"))
     if chart is not None and not isinstance(report, LoraReport):
-        problems.append(Problem("--chart", "a checkpoint has no norms by block", "leave it out"))
+        problems.append(Problem("--chart", f"{kind} has no norms by block", "leave it out"))
     elif chart is not None:
         assert isinstance(report, LoraReport)
         buffer = io.BytesIO()

@@ -7,7 +7,13 @@ from collections.abc import Iterator, Mapping
 from lorasmith.core.text import quantity, shortlist
 from lorasmith.formats.key_styles import STYLES, UNKNOWN
 from lorasmith.lora_tools.family import GUESSED_BLOCKS
-from lorasmith.lora_tools.inspect.report import CheckpointReport, Coverage, Folder, LoraReport
+from lorasmith.lora_tools.inspect.report import (
+    CheckpointReport,
+    Coverage,
+    EmbeddingReport,
+    Folder,
+    LoraReport,
+)
 
 BAR = 40  # columns of the longest bar
 _SHOWN_NAMES = 5
@@ -53,6 +59,19 @@ def lora_lines(report: LoraReport, *, modules: bool = False) -> Iterator[str]:
     if modules:
         yield "\nmodules"
         yield from _modules(report)
+
+
+def embedding_lines(report: EmbeddingReport) -> Iterator[str]:
+    """Lines for people."""
+    several = len(report.embeddings) > 1
+    yield f"{report.path}: {'embeddings' if several else 'an embedding'} for {report.family}"
+    yield _row("words", word_sizes(report.embeddings))
+    if report.word and report.word not in report.embeddings:
+        yield _row("trained as", report.word)
+    widths = ", ".join(f"{name} {width} wide" for name, width in report.widths.items())
+    yield _row("file", f"{_megabytes(report.size)}; {widths}")
+    yield _row("AutoV3", report.hashes.autov3 or "only safetensors files have one")
+    yield _row("SHA-256", report.hashes.sha256)
 
 
 def checkpoint_lines(report: CheckpointReport) -> Iterator[str]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from lorasmith.lora_tools.bake.bake import BakeReport
     from lorasmith.lora_tools.convert.convert import Conversion
     from lorasmith.lora_tools.extract import ExtractReport
-    from lorasmith.lora_tools.inspect.report import CheckpointReport, LoraReport
+    from lorasmith.lora_tools.inspect.report import Report
     from lorasmith.lora_tools.merge import MergeReport
     from lorasmith.lora_tools.resize import ResizeReport
 
@@ -242,7 +242,7 @@ class InspectRequest(JobRequest):
 
     path: UserPath = option(..., "The file", metavar="FILE", positional=True)
 
-    def run(self, observer: Observer, controls: Controls) -> LoraReport | CheckpointReport:
+    def run(self, observer: Observer, controls: Controls) -> Report:
         from lorasmith.lora_tools.inspect.inspect import inspect
 
         return inspect(self.path)

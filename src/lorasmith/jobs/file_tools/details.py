@@ -13,7 +13,7 @@ from lorasmith.formats.block_weights import BLOCKS
 from lorasmith.jobs.file_tools.forms import inspect_line
 
 if TYPE_CHECKING:
-    from lorasmith.lora_tools.inspect.report import CheckpointReport, LoraReport
+    from lorasmith.lora_tools.inspect.report import CheckpointReport, EmbeddingReport, LoraReport
 
 MOST_TEXT = 4000
 """Characters of one of the metadata's texts that are shown; some have megabytes."""
@@ -87,7 +87,7 @@ class Detail(BaseModel):
 class FileDetails(BaseModel):
     """
     Args:
-        kind: "lora" or "checkpoint".
+        kind: "lora", "embedding" or "checkpoint".
         family: for people; ``family_why`` what told it.
         facts: of either kind: what it is, in pairs.
         types: modules by type of adapter.
@@ -141,10 +141,24 @@ def details(path: Path) -> FileDetails:
         LoraFileError, CheckpointError: it is neither, or damaged.
     """
     from lorasmith.lora_tools.inspect.inspect import inspect
-    from lorasmith.lora_tools.inspect.report import LoraReport
+    from lorasmith.lora_tools.inspect.report import EmbeddingReport, LoraReport
 
     report = inspect(path)
-    return _lora(report) if isinstance(report, LoraReport) else _checkpoint(report)
+    if isinstance(report, LoraReport):
+        return _lora(report)
+    return _embedding(report) if isinstance(report, EmbeddingReport) else _checkpoint(report)
+
+
+def _embedding(report: EmbeddingReport) -> FileDetails:
+    return FileDetails(
+        kind="embedding",
+        path=str(report.path),
+        size=report.size,
+        family=seen(report.family),
+        facts=_entries({f"vectors of {word}": n for word, n in report.embeddings.items()}),
+        metadata=_entries(report.metadata),
+        command_line=inspect_line(report.path),
+    )
 
 
 def _lora(report: LoraReport) -> FileDetails:

@@ -20,7 +20,8 @@ from lorasmith.lora_tools.convert.cloneofsimo import is_cloneofsimo, is_lora, re
 from lorasmith.lora_tools.family import LoraFamily, lora_family
 from lorasmith.lora_tools.inspect.checkpoint import inspect_checkpoint
 from lorasmith.lora_tools.inspect.compatibility import form_of, readers
-from lorasmith.lora_tools.inspect.report import CheckpointReport, Coverage, LoraReport, ModuleReport
+from lorasmith.lora_tools.inspect.embedding import inspect_embedding, is_embedding
+from lorasmith.lora_tools.inspect.report import Coverage, LoraReport, ModuleReport, Report
 from lorasmith.lora_tools.inspect.thumbnail import read_preview
 from lorasmith.lora_tools.inspect.training_summary import training_words, trigger_words
 from lorasmith.lora_tools.linalg.factorize import change_of
@@ -36,8 +37,8 @@ from lorasmith.models.open import locate
 from lorasmith.tensors.files import DTYPE_NAMES, all_finite, fingerprint
 
 
-def inspect(path: str | Path) -> LoraReport | CheckpointReport:
-    """Everything that can be told of a LoRA or a checkpoint by itself.
+def inspect(path: str | Path) -> Report:
+    """Everything that can be told of a LoRA, an embedding or a checkpoint by itself.
 
     Args:
         path: a file, a diffusers folder, or "demo" for the model inside the package.
@@ -48,7 +49,9 @@ def inspect(path: str | Path) -> LoraReport | CheckpointReport:
     path = locate(Path(path))
     if path.is_dir():
         return inspect_checkpoint(path)
-    return inspect_lora(path) if is_lora(path) else inspect_checkpoint(path)
+    if is_lora(path):
+        return inspect_lora(path)
+    return inspect_embedding(path) if is_embedding(path) else inspect_checkpoint(path)
 
 
 def inspect_lora(path: Path) -> LoraReport:

@@ -204,7 +204,33 @@ class CheckpointReport:
     metadata: dict[str, str] = field(default_factory=dict)
 
 
-def as_json(report: LoraReport | CheckpointReport) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class EmbeddingReport:
+    """A file of textual-inversion embeddings, without a LoRA.
+
+    Args:
+        family: for people, told by the vectors' width.
+        embeddings: vectors by name; of a file of one, the file's name, as prompts have it.
+        word: what its only one was trained as; "" where the file does not say.
+        widths: numbers of a vector, by tensor.
+    """
+
+    kind: ClassVar[str] = "embedding"
+
+    path: Path
+    size: int
+    family: str
+    embeddings: dict[str, int]
+    word: str
+    widths: dict[str, int]
+    hashes: FileHashes
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+Report = LoraReport | CheckpointReport | EmbeddingReport
+
+
+def as_json(report: Report) -> dict[str, Any]:
     """The report as JSON's own values; what is no number becomes null."""
     values: dict[str, Any] = _plain(asdict(report))
     return {"format": FORMAT, "kind": report.kind, **values}

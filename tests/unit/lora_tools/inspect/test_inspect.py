@@ -7,6 +7,7 @@ import json
 
 import pytest
 import torch
+from click.testing import CliRunner
 from safetensors import safe_open
 from safetensors.torch import load_file, save, save_file
 from tests.tiny_models import tiny_checkpoint, tiny_model
@@ -15,9 +16,11 @@ from tests.unit.lora_tools.made_files import METADATA, kohya_file, kohya_tensors
 from lorasmith.adapters.file import load_lora, save_lora
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.cli.inspect_view import lora_lines
+from lorasmith.cli.main import cli
 from lorasmith.config.adapter_types import ADAPTERS
 from lorasmith.core.errors import UserError
 from lorasmith.formats.hashes import hash_file
+from lorasmith.jobs.file_tools.details import details
 from lorasmith.lora_tools.convert.convert import convert
 from lorasmith.lora_tools.inspect.inspect import inspect, inspect_lora
 from lorasmith.lora_tools.inspect.report import CheckpointReport, LoraReport, as_json
@@ -194,6 +197,30 @@ def test_the_words_that_a_lora_carries_are_named(tmp_path, to) -> None:
         assert read_by["AUTOMATIC1111"] == read_by["Forge"] == ("yes", "")
         assert read_by["ComfyUI"] == ("partly", "it leaves out the words (embeddings)")
         assert read_by["diffusers"][0] == "no"
+
+
+@pytest.mark.parametrize(
+    ("tensors", "words", "family"),
+    [
+        ({"emb_params": (4, 768)}, "zorp (4 vectors)", "an embedding for Stable Diffusion 1"),
+        ({"clip_l": (1, 768), "clip_g": (1, 1280)}, "zorp (1 vector)", "Stable Diffusion XL"),
+        (
+            {f"bundle_emb.{word}.string_to_param.*": (2, 1024) for word in ("a", "b")},
+            "a (2 vectors), b (2 vectors)",
+            "embeddings for Stable Diffusion 2",
+        ),
+    ],
+)
+def test_an_embedding_is_called_what_it_is(tmp_path, tensors, words, family) -> None:
+    path = tmp_path / "zorp.safetensors"
+    save_file({name: torch.ones(shape) for name, shape in tensors.items()}, path)
+    done = CliRunner().invoke(cli, ["inspect", str(path)])
+    assert done.exit_code == 0, done.output
+    assert family in done.stdout.splitlines()[0]
+    assert words in done.stdout
+    found = json.loads(CliRunner().invoke(cli, ["inspect", str(path), "--json"]).stdout)
+    assert found["kind"] == "embedding"
+    assert details(path).kind == "embedding"
 
 
 def test_the_json_has_the_names_that_the_page_promises(tmp_path) -> None:
