@@ -2345,7 +2345,7 @@ export interface components {
         /**
          * FileDetails
          * @description Args:
-         *         kind: "lora" or "checkpoint".
+         *         kind: "lora", "embedding" or "checkpoint".
          *         family: for people; ``family_why`` what told it.
          *         facts: of either kind: what it is, in pairs.
          *         types: modules by type of adapter.

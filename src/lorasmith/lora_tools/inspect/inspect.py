@@ -11,8 +11,9 @@ from torch import Tensor
 
 from lorasmith.adapters.file import load_lora
 from lorasmith.adapters.from_file import unread_type
-from lorasmith.core.errors import LoraFileError, Problem
+from lorasmith.core.errors import CheckpointError, LoraFileError, Problem
 from lorasmith.formats.block_weights import BLOCKS
+from lorasmith.formats.embedding_keys import BUNDLE, ENCODERS, SINGLE
 from lorasmith.formats.hashes import hash_file
 from lorasmith.formats.key_styles import style_of
 from lorasmith.formats.unet_layers import GROUPS, family_layers
@@ -20,8 +21,13 @@ from lorasmith.lora_tools.convert.cloneofsimo import is_cloneofsimo, is_lora, re
 from lorasmith.lora_tools.family import LoraFamily, lora_family
 from lorasmith.lora_tools.inspect.checkpoint import inspect_checkpoint
 from lorasmith.lora_tools.inspect.compatibility import form_of, readers
-from lorasmith.lora_tools.inspect.embedding import inspect_embedding, is_embedding
-from lorasmith.lora_tools.inspect.report import Coverage, LoraReport, ModuleReport, Report
+from lorasmith.lora_tools.inspect.report import (
+    Coverage,
+    EmbeddingReport,
+    LoraReport,
+    ModuleReport,
+    Report,
+)
 from lorasmith.lora_tools.inspect.thumbnail import read_preview
 from lorasmith.lora_tools.inspect.training_summary import training_words, trigger_words
 from lorasmith.lora_tools.linalg.factorize import change_of
@@ -33,8 +39,15 @@ from lorasmith.lora_tools.lora_file import (
     lora_modules,
     no_module,
 )
-from lorasmith.models.open import locate
+from lorasmith.models.embedding_file import load_embedding, names_in
+from lorasmith.models.open import locate, read_header
 from lorasmith.tensors.files import DTYPE_NAMES, all_finite, fingerprint
+
+_FAMILIES: dict[tuple[int, ...], str] = {
+    (768,): "Stable Diffusion 1",
+    (1024,): "Stable Diffusion 2",
+    (768, 1280): "Stable Diffusion XL",
+}
 
 
 def inspect(path: str | Path) -> Report:
@@ -119,6 +132,43 @@ def inspect_lora(path: Path) -> LoraReport:
 def vector_count(tensor: Tensor) -> int:
     """How many vectors an embedding's tensor has, (n, width), or (width,) of one."""
     return tensor.shape[0] if tensor.ndim > 1 else 1
+
+
+def is_embedding(path: Path) -> bool:
+    """Whether a file is one of embeddings, by its header alone.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    names = read_header(path).shapes.keys()
+    of_one = {SINGLE, *ENCODERS}
+    return bool(names) and all(name in of_one or name.startswith(BUNDLE) for name in names)
+
+
+def inspect_embedding(path: Path) -> EmbeddingReport:
+    """
+    Raises:
+        UserError: the file is damaged, or no embedding.
+    """
+    names = names_in(path)
+    tensors = {name: load_embedding(path, name) for name in names.bundled or ("",)}
+    widths = {key: one.shape[1] for key, one in sorted(next(iter(tensors.values())).items())}
+    sizes = tuple(sorted(widths.values()))
+    other = f"a model whose text encoder is {sizes[0]} wide"
+    try:
+        hashes, size = hash_file(path), path.stat().st_size
+    except OSError as error:
+        raise CheckpointError.of(path, f"cannot be read: {error.strerror}") from error
+    return EmbeddingReport(
+        path=path,
+        size=size,
+        family=_FAMILIES.get(sizes, other),
+        embeddings={n or path.stem: len(next(iter(one.values()))) for n, one in tensors.items()},
+        word=names.word,
+        widths=widths,
+        hashes=hashes,
+        metadata=dict(read_header(path).metadata),
+    )
 
 
 def _read(path: Path) -> tuple[LoraModules, str, bool]:
