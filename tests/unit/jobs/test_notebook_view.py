@@ -32,6 +32,7 @@ from lorasmith.core.events import (
     RunStarted,
     StepDone,
 )
+from lorasmith.jobs.runs import notebook
 from lorasmith.jobs.runs.chart import HEIGHT, WIDTH, draw_curves
 from lorasmith.jobs.runs.notebook import LiveView, show
 from lorasmith.training.runs.folder import RunFolder
@@ -58,6 +59,12 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
     monkeypatch.setattr(IPython.core.getipython, "get_ipython", lambda: kernel)
     monkeypatch.setattr(IPython.display, "display", display)
     return outputs
+
+
+def sleeps(monkeypatch: pytest.MonkeyPatch, pause: Callable[[float], object]) -> None:
+    """Not ``time.sleep`` of all: threads that other tests left would pause with it."""
+    clock = SimpleNamespace(sleep=pause, monotonic=time.monotonic)
+    monkeypatch.setattr(notebook, "time", clock)
 
 
 def run_with_pictures(folder: Path) -> Path:
@@ -103,7 +110,7 @@ def test_a_run_of_another_process_is_followed_until_it_ends(
         else:
             folder.__exit__(None, None, None)
 
-    monkeypatch.setattr(time, "sleep", pause)
+    sleeps(monkeypatch, pause)
     show(folder.path)
     assert [re.sub(r", epoch.*", "", each["text/plain"]) for each in shown] == [
         "zorp: training, step 20 of 40",
@@ -121,7 +128,7 @@ def test_interrupting_the_cell_ends_the_looking_alone(
     def interrupt(seconds: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(time, "sleep", interrupt)
+    sleeps(monkeypatch, interrupt)
     show(folder.path)
     assert len(shown) == 1
     folder.__exit__(None, None, None)
@@ -133,7 +140,7 @@ def test_a_run_that_is_not_there_is_waited_for_as_long_as_asked(
 ) -> None:
     with pytest.raises(RunError, match="is not a run folder"):
         show(tmp_path / "zorp")
-    monkeypatch.setattr(time, "sleep", lambda seconds: write_run(tmp_path / "zorp"))
+    sleeps(monkeypatch, lambda seconds: write_run(tmp_path / "zorp"))
     show(tmp_path / "zorp", wait=60)
 
 
