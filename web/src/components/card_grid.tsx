@@ -1,7 +1,7 @@
 // Cards in rows, of which only those in sight are on the page: thousands scroll like twenty.
-import { useSignal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
-import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
+import { useRef } from "preact/hooks";
+import { GAP, useGridView } from "./grid_view";
 
 export interface Card {
   key: string;
@@ -23,67 +23,15 @@ interface Props<One extends Card> {
   draw: (card: One, resting: boolean) => ComponentChildren;
 }
 
-const GAP = 8;
-/** ms of rest after which pictures are asked for: who scrolls past thousands asks for none of them. */
-const REST = 60;
-const OVERSCAN = 1;
-
 export function CardGrid<One extends Card>(props: Props<One>) {
   const { cards, label, width, height, current, selected, onGo, draw } = props;
-  const box = useRef<HTMLDivElement>(null);
-  const view = useSignal({ width: 0, height: 0 });
-  const firstRow = useSignal(0);
-  const resting = useSignal(true);
+  const grid = useGridView(cards.length, width, height);
+  const { columns, rows, step, visible, first } = grid;
   const anchor = useRef("");
-
-  const step = height + GAP;
-  const columns = Math.max(1, Math.floor((view.value.width - GAP) / (width + GAP)));
-  const rows = Math.ceil(cards.length / columns);
   const indexOf = (key: string) => cards.findIndex((card) => card.key === key);
   const at = indexOf(current);
 
-  useLayoutEffect(() => {
-    const element = box.current!;
-    const measure = () => (view.value = { width: element.clientWidth, height: element.clientHeight });
-    measure();
-    const watch = new ResizeObserver(measure);
-    watch.observe(element);
-    return () => watch.disconnect();
-  }, []);
-
-  useEffect(() => {
-    const element = box.current!;
-    let frame = 0;
-    let timer = 0;
-    const scrolled = () => {
-      resting.value = false;
-      clearTimeout(timer);
-      timer = setTimeout(() => (resting.value = true), REST);
-      frame ||= requestAnimationFrame(() => {
-        frame = 0;
-        firstRow.value = Math.max(0, Math.floor(element.scrollTop / step) - OVERSCAN);
-      });
-    };
-    element.addEventListener("scroll", scrolled, { passive: true });
-    scrolled();
-    return () => (element.removeEventListener("scroll", scrolled), clearTimeout(timer), cancelAnimationFrame(frame));
-  }, [step]);
-
-  function reveal(index: number) {
-    const element = box.current!;
-    const top = Math.floor(index / columns) * step;
-    if (top < element.scrollTop) element.scrollTop = top;
-    const below = top + step + GAP - element.clientHeight;
-    if (below > element.scrollTop) element.scrollTop = below;
-  }
-
-  // Once it is known how large the grid is, the current one is in sight.
-  const isNew = useRef(true);
-  useLayoutEffect(() => {
-    if (!view.value.height || !isNew.current || at < 0) return;
-    isNew.current = false;
-    reveal(at);
-  }, [view.value.height, at]);
+  grid.useRevealed(at);
 
   function toggled(key: string): string[] {
     return selected.has(key) ? [...selected].filter((each) => each !== key) : [...selected, key];
@@ -105,23 +53,11 @@ export function CardGrid<One extends Card>(props: Props<One>) {
       anchor.current = card.key;
       onGo(card.key, [card.key]);
     }
-    reveal(indexOf(card.key));
+    grid.reveal(indexOf(card.key));
   }
 
   function key(event: KeyboardEvent) {
-    const index = Math.max(0, at);
-    const perPage = Math.max(1, Math.floor(view.value.height / step)) * columns;
-    const moves: Record<string, number> = {
-      ArrowLeft: index - 1,
-      ArrowRight: index + 1,
-      ArrowUp: index - columns >= 0 ? index - columns : index,
-      ArrowDown: index + columns < cards.length ? index + columns : index,
-      Home: 0,
-      End: cards.length - 1,
-      PageUp: Math.max(0, index - perPage),
-      PageDown: Math.min(cards.length - 1, index + perPage),
-    };
-    const target = moves[event.key];
+    const target = grid.moved(event.key, Math.max(0, at));
     if (target !== undefined && !event.altKey) {
       event.preventDefault();
       go(at < 0 && event.key !== "End" ? 0 : target, event);
@@ -131,8 +67,6 @@ export function CardGrid<One extends Card>(props: Props<One>) {
     }
   }
 
-  const visible = Math.ceil(view.value.height / step) + 2 * OVERSCAN + 1;
-  const first = Math.min(firstRow.value, Math.max(0, rows - visible));
   const some: preact.JSX.Element[] = [];
   for (let row = first; row < Math.min(rows, first + visible); row++) {
     some.push(
@@ -153,7 +87,7 @@ export function CardGrid<One extends Card>(props: Props<One>) {
             style={{ left: `${GAP + column * (width + GAP)}px`, width: `${width}px`, height: `${height}px` }}
             onClick={(event) => go(row * columns + column, event)}
           >
-            {draw(card, resting.value)}
+            {draw(card, grid.resting.value)}
           </div>
         ))}
       </div>,
@@ -161,7 +95,7 @@ export function CardGrid<One extends Card>(props: Props<One>) {
   }
   return (
     <div
-      ref={box}
+      ref={grid.box}
       class="card-grid"
       role="grid"
       aria-label={label}

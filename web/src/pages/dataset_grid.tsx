@@ -1,9 +1,10 @@
 // All pictures of a dataset, of which only those in sight are on the page.
 import { useComputed, useSignal, useSignalEffect } from "@preact/signals";
 import { Component } from "preact";
-import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
+import { useLayoutEffect, useRef } from "preact/hooks";
 import { baseName } from "../format";
 import { imageAddress } from "../api/client";
+import { GAP, useGridView } from "../components/grid_view";
 import { CROPPED, type DatasetStore, MASKED, NO_CAPTION } from "./dataset_store";
 
 interface Props {
@@ -13,11 +14,7 @@ interface Props {
   onOpen: (name: string) => void;
 }
 
-const GAP = 8;
 const WORDS = 20; // px of the line below a picture
-/** ms of rest after which pictures are asked for: who scrolls past ten thousand asks for none of them. */
-const REST = 60;
-const OVERSCAN = 1;
 /** px that a pointer moves before it draws a band. */
 const DRAG = 5;
 
@@ -32,50 +29,21 @@ interface Band {
 }
 
 export function DatasetGrid({ store, size, onOpen }: Props) {
-  const box = useRef<HTMLDivElement>(null);
-  const view = useSignal({ width: 0, height: 0 });
-  const firstRow = useSignal(0);
-  const resting = useSignal(true);
   const band = useSignal<Band | null>(null);
   const anchor = useRef("");
 
   const cell = size + 2;
   const height = size + WORDS + 2;
-  const columns = Math.max(1, Math.floor((view.value.width - GAP) / (cell + GAP)));
   const shown = store.shown.value;
-  const rows = Math.ceil(shown.length / columns);
-  const step = height + GAP;
+  const grid = useGridView(shown.length, cell, height);
+  const { box, columns, rows, step, visible, first, resting, reveal } = grid;
   const pixels = size * devicePixelRatio <= 192 ? 192 : 384;
 
+  // Who comes back from a large picture goes on by keys; who writes a filter goes on writing.
   useLayoutEffect(() => {
-    const element = box.current!;
-    const measure = () => (view.value = { width: element.clientWidth, height: element.clientHeight });
-    measure();
-    // Who comes back from a large picture goes on by keys; who writes a filter goes on writing.
     if (document.activeElement === document.body && store.places.value.has(store.current.value))
-      element.focus({ preventScroll: true });
-    const watch = new ResizeObserver(measure);
-    watch.observe(element);
-    return () => watch.disconnect();
+      box.current!.focus({ preventScroll: true });
   }, []);
-
-  useEffect(() => {
-    const element = box.current!;
-    let frame = 0;
-    let timer = 0;
-    const scrolled = () => {
-      resting.value = false;
-      clearTimeout(timer);
-      timer = setTimeout(() => (resting.value = true), REST);
-      frame ||= requestAnimationFrame(() => {
-        frame = 0;
-        firstRow.value = Math.max(0, Math.floor(element.scrollTop / step) - OVERSCAN);
-      });
-    };
-    element.addEventListener("scroll", scrolled, { passive: true });
-    scrolled();
-    return () => (element.removeEventListener("scroll", scrolled), clearTimeout(timer), cancelAnimationFrame(frame));
-  }, [step]);
 
   // Where the shown become fewer, the browser scrolls up by itself; where they are others, one begins above.
   const where = useComputed(() => `${store.where.value}\n${store.subset.value?.title ?? ""}`);
@@ -92,22 +60,8 @@ export function DatasetGrid({ store, size, onOpen }: Props) {
     return place === undefined ? -1 : shown.indexOf(place);
   };
 
-  function reveal(index: number) {
-    const element = box.current!;
-    const top = Math.floor(index / columns) * step;
-    if (top < element.scrollTop) element.scrollTop = top;
-    const below = top + step + GAP - element.clientHeight;
-    if (below > element.scrollTop) element.scrollTop = below;
-  }
-
   // And sees where it stands.
-  const isNew = useRef(true);
-  useLayoutEffect(() => {
-    if (!view.value.height || !isNew.current) return;
-    isNew.current = false;
-    const index = indexOf(store.current.value);
-    if (index >= 0) reveal(index);
-  }, [view.value.height]);
+  grid.useRevealed(indexOf(store.current.value));
 
   function range(from: number, to: number): string[] {
     const [low, high] = from < to ? [from, to] : [to, from];
@@ -132,18 +86,7 @@ export function DatasetGrid({ store, size, onOpen }: Props) {
 
   function key(event: KeyboardEvent) {
     const index = Math.max(0, indexOf(store.current.value));
-    const perPage = Math.max(1, Math.floor(view.value.height / step)) * columns;
-    const moves: Record<string, number> = {
-      ArrowLeft: index - 1,
-      ArrowRight: index + 1,
-      ArrowUp: index - columns >= 0 ? index - columns : index,
-      ArrowDown: index + columns < shown.length ? index + columns : index,
-      Home: 0,
-      End: shown.length - 1,
-      PageUp: index - perPage,
-      PageDown: index + perPage,
-    };
-    const target = moves[event.key];
+    const target = grid.moved(event.key, index);
     if (target !== undefined && !event.altKey) {
       event.preventDefault();
       const isSomewhere = indexOf(store.current.value) >= 0 || event.key === "End";
@@ -244,8 +187,6 @@ export function DatasetGrid({ store, size, onOpen }: Props) {
     return names;
   }
 
-  const visible = Math.ceil(view.value.height / step) + 2 * OVERSCAN + 1;
-  const first = Math.min(firstRow.value, Math.max(0, rows - visible));
   const listing = store.listing.value!;
   const selected = store.selected.value;
   const current = store.current.value;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,18 +56,14 @@ class SliderPrompts:
 
         assert isinstance(trained, AdapterNetwork)
         triples = triples_of(settings)
+        parts = {one.name: getattr(objective, one.name) for one in fields(objective)}
         return SliderObjective(
-            objective.schedule,
-            objective.seed,
-            objective.noise,
-            objective.timesteps,
-            objective.weights,
-            objective.loss,
-            [triples[item] for item in items],
-            text,
-            trained,
-            settings.slider.guidance,
-            settings.slider.latent_steps,
+            **parts,
+            triples=[triples[item] for item in items],
+            text=text,
+            network=trained,
+            guidance=settings.slider.guidance,
+            latent_steps=settings.slider.latent_steps,
         )
 
     def passes(self, settings: TrainSettings) -> float:

@@ -58,7 +58,7 @@ def drawing_timesteps(last: int, steps: int) -> list[int]:
     return [*(t for t in evenly if t > last), last]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SliderObjective(Objective):
     """The slider's loss, for the samples of a dataset of prompts.
 
@@ -69,11 +69,11 @@ class SliderObjective(Objective):
         guidance, latent_steps: of :class:`.SliderSettings`.
     """
 
-    triples: Sequence[PromptTriple] = ()
-    text: Encoder | None = None
-    network: Scaled | None = None
-    guidance: float = 4.0
-    latent_steps: int = 4
+    triples: Sequence[PromptTriple]
+    text: Encoder
+    network: Scaled
+    guidance: float
+    latent_steps: int
 
     def losses(
         self,
@@ -83,7 +83,6 @@ class SliderObjective(Objective):
         disabled: Disabled = nullcontext,
     ) -> Generator[Tensor, None, None]:
         """Half of the loss at +1, then half of that at -1: one graph at a time is in memory."""
-        assert self.network is not None
         with torch.no_grad():
             noisy = self._latents(model, batch, step)
             condition = batch.condition()
@@ -120,7 +119,6 @@ class SliderObjective(Objective):
         return [one.positive for one in triples], [one.negative for one in triples]
 
     def _encoded(self, texts: Sequence[str], like: Conditioning) -> Conditioning:
-        assert self.text is not None
         return replace(self.text.condition(texts), sizes=like.sizes)
 
     def _latents(self, model: DiffusionModel, batch: MicroBatch, step: int) -> NoisyBatch:
@@ -129,7 +127,6 @@ class SliderObjective(Objective):
         device = model.device
         if not self.latent_steps:
             return noisy.each(lambda tensor: to_device(tensor, device))
-        assert self.network is not None
         ways = [drawing_timesteps(t, self.latent_steps) for t in noisy.timesteps.tolist()]
         noise = normal_per_sample(batch.mean.shape[1:], self.seed, "own", step, batch.samples)
         latents, condition = list(to_device(noise, device).split(1)), batch.condition()
