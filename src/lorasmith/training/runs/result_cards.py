@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lorasmith.config.schema import TrainSettings
 from lorasmith.core.file_names import shell_word
@@ -26,7 +27,9 @@ from lorasmith.training.runs.folder import (
     steps_of,
     write_info,
 )
-from lorasmith.training.setup.build import Run
+
+if TYPE_CHECKING:
+    from lorasmith.training.setup.build import Run
 
 # What a LoRA is trained at, so what it is surest at.
 STRENGTH = 1.0
