@@ -6,19 +6,16 @@ Skipped, with a word, where there is no browser; `make browser` installs one.
 from __future__ import annotations
 
 import os
-import re
 import shutil
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
-from urllib.parse import urlencode
 
 import pytest
 from PIL import Image
+
+from tests.browser.studios import Server, start, start_command
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
@@ -33,60 +30,34 @@ NARROW_TOO = (WIDTH, 390)
 Scheme = Literal["light", "dark"]
 
 
-@dataclass(frozen=True)
-class Server:
-    """A running studio."""
-
-    address: str
-    workspace: Path
-    process: subprocess.Popen[str]
-
-    def page(self, address: str = "/", /, **query: object) -> str:
-        return self.address + address.lstrip("/") + ("?" + urlencode(query) if query else "")
-
-
-def start(workspace: Path, *options: str) -> Server:
-    command = [
-        sys.executable,
-        "-m",
-        "lorasmith",
-        "studio",
-        str(workspace),
-        "--no-browser",
-        *options,
-    ]
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if found := re.search(r"The studio is at (\S+)", line):
-            return Server(found[1], workspace, process)
-    raise AssertionError("the studio ended before it was there")
-
-
-def end(server: Server) -> None:
-    server.process.send_signal(signal.SIGINT)
-    server.process.wait(20)
+Serve = Callable[[Path], Server]
 
 
 @pytest.fixture
-def serve() -> Iterator[Callable[..., Server]]:
+def serve() -> Iterator[Serve]:
     """Starts studios, which end with the test."""
+    with _ending_with_the_test(start) as begin:
+        yield begin
+
+
+@pytest.fixture
+def serve_command() -> Iterator[Serve]:
+    """The same as ``serve``, as a user starts them: for tests of what outlives them."""
+    with _ending_with_the_test(start_command) as begin:
+        yield begin
+
+
+@contextmanager
+def _ending_with_the_test(start: Serve) -> Iterator[Serve]:
     servers: list[Server] = []
 
-    def begin(workspace: Path, *options: str) -> Server:
-        servers.append(start(workspace, *options))
+    def begin(workspace: Path) -> Server:
+        servers.append(start(workspace))
         return servers[-1]
 
     yield begin
     for server in servers:
-        if server.process.poll() is None:
-            end(server)
+        server.end()
 
 
 @pytest.fixture(scope="module")

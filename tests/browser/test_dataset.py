@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from tests.browser.conftest import Server, violations
+from tests.browser.conftest import Serve, violations
 
-Serve = Callable[..., Server]
 CAPTIONS = ("zorp, hat, smile", "zorp, hat", "zorp, standing", "zorp, sitting, smile")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +10,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from safetensors.numpy import save_file
 
-from tests.browser.conftest import NARROW_TOO, Server, require_open_to_everybody
-
-Serve = Callable[..., Server]
+from tests.browser.conftest import NARROW_TOO, Serve, require_open_to_everybody
+from tests.browser.studios import Server
 
 MARKUP = "<img src=x onerror=alert(1)>"
 WEB_UI = (

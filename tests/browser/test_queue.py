@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
 from lorasmith.demo.character import write_training_set
-from tests.browser.conftest import Server
-
-Serve = Callable[..., Server]
+from tests.browser.conftest import Serve
 
 # Of a training that is about to begin, torch has to be loaded on a busy computer.
 PATIENCE = 60_000
@@ -55,9 +53,9 @@ def of_workspace(workspace: Path) -> list[psutil.Process]:
 
 @pytest.mark.slow
 def test_a_sweep_outlives_the_studio_and_the_runner(
-    serve: Serve, new_page, pictures: Path, workspace: Path
+    serve_command: Serve, new_page, pictures: Path, workspace: Path
 ) -> None:
-    studio = serve(workspace)
+    studio = serve_command(workspace)
     first, second = new_page(), new_page()
     for tab in (first, second):
         tab.goto(studio.page())
@@ -72,13 +70,13 @@ def test_a_sweep_outlives_the_studio_and_the_runner(
     progress.wait_for(timeout=PATIENCE)
 
     studio.process.kill()
-    studio.process.wait()
+    studio.wait()
     (runner,) = [one for one in of_workspace(workspace) if RUNNER in one.cmdline()]
     runner.kill()
     second.get_by_text("The studio does not answer").wait_for()
 
     page = new_page()
-    page.goto(serve(workspace).page())
+    page.goto(serve_command(workspace).page())
     ended = page.get_by_role("list", name="Ended")
     for job in jobs:
         row = ended.get_by_role("listitem").filter(has_text=job["title"])
@@ -88,9 +86,9 @@ def test_a_sweep_outlives_the_studio_and_the_runner(
 
 @pytest.mark.slow
 def test_a_run_is_paused_gone_on_with_and_stopped(
-    serve: Serve, page, pictures: Path, workspace: Path
+    serve_command: Serve, page, pictures: Path, workspace: Path
 ) -> None:
-    page.goto(serve(workspace).page())
+    page.goto(serve_command(workspace).page())
     long = {**SHORT, "train.steps": 2000}
     page.evaluate(QUEUE, {"data": str(pictures), "values": long, "title": "the long one"})
     running = page.get_by_role("list", name="Running")

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from tests.browser.conftest import NARROW_TOO, Server, require_open_to_everybody
+from tests.browser.conftest import NARROW_TOO, Serve, require_open_to_everybody
 from tests.made_up_runs import metrics_line, write_run
-
-Serve = Callable[..., Server]
 
 
 @pytest.fixture

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
-from tests.browser.conftest import NARROW_TOO, Server, require_open_to_everybody
-
-Serve = Callable[..., Server]
+from tests.browser.conftest import NARROW_TOO, Serve, require_open_to_everybody
 
 
 def test_a_first_visit(serve: Serve, page, workspace: Path) -> None:

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.browser.conftest import Server, violations
+from tests.browser.conftest import Serve, violations
 
-Serve = Callable[..., Server]
 COUNT = 12
 
 

@@ -14,11 +14,9 @@ from PIL import Image
 from tests.browser.conftest import (
     BROWSER,
     NO_BROWSER,
-    Server,
-    end,
     require_open_to_everybody,
-    start,
 )
+from tests.browser.studios import Server, start
 from tests.made_up_runs import write_run
 
 pytestmark = pytest.mark.skipif(not BROWSER, reason=NO_BROWSER)
@@ -40,7 +38,7 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     write_run(project / "runs" / "first", **{"adapter.rank": "12", "data.path": str(images)})
     server = start(project.parent)
     yield server
-    end(server)
+    server.end()
 
 
 @pytest.fixture

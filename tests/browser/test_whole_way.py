@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
 from lorasmith.demo.character import write_training_set
-from tests.browser.conftest import Server
+from tests.browser.conftest import Serve
 from tests.browser.test_queue import of_workspace
-
-Serve = Callable[..., Server]
 
 PATIENCE = 90_000  # ms: torch is loaded by each of three programs
 DROP = """async ([names, contents]) => {
@@ -42,11 +40,11 @@ def empty(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.slow
-def test_from_pictures_to_a_lora(serve: Serve, page, empty: Path, tmp_path: Path) -> None:
+def test_from_pictures_to_a_lora(serve_command: Serve, page, empty: Path, tmp_path: Path) -> None:
     pictures = tmp_path / "theirs"
     write_training_set(pictures, images=6, regularisation=0)
     files = sorted(pictures.rglob("*.png"))
-    page.goto(serve(empty).page())
+    page.goto(serve_command(empty).page())
 
     bring_in(page, files)
     mend(page, empty)
