@@ -63,6 +63,8 @@ def _of_text(text: TokenizedText, pieces: bool) -> Iterator[str]:
         yield f"{count}, {text.tokens - 75} more than 75  {name}"
         for (begin, end, part), note in zip(rows, _NOTES, strict=False):
             yield f"  {begin:>3} to {end:<3}  {part}{note}"
+    for name, vectors in text.embeddings.items():
+        yield f"  {name} is an embedding of {quantity(vectors, 'vector')}"
     if pieces:
         for word in text.words:
             shown = zip(word.pieces, word.ids, strict=True)

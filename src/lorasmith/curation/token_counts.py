@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import itertools
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorasmith.core.errors import DatasetError, Problem
 from lorasmith.core.events import Observer, ignore
+from lorasmith.core.files import user_path
 from lorasmith.curation.collection import open_collection
 from lorasmith.curation.edit.new_captions import captions_in_tables
 from lorasmith.data.caption_files import TABLE_SUFFIXES, decode, read_caption
 from lorasmith.data.images import SUFFIXES
 from lorasmith.data.scan import CAPTION_SUFFIXES
+from lorasmith.formats.run_paths import DEFAULT_OUTPUT, lora_folder
 from lorasmith.prompts.parse import Part, parse_prompt
 
 if TYPE_CHECKING:
+    from lorasmith.models.embedding_names import EmbeddingNames
     from lorasmith.models.tokenizer import Word
 
 LIMITS = (75, 150, 225)
@@ -67,12 +70,14 @@ class TokenizedText:
     Args:
         source: the prompt itself, or the file that the text stands in, with its line where there
             are several.
-        words: as CLIP reads them.
+        words: as CLIP reads them; an embedding is one, with a piece for each vector.
+        embeddings: of the text: how many vectors each has, by name.
     """
 
     source: str
     words: tuple[Word, ...]
     from_file: bool = False
+    embeddings: Mapping[str, int] = field(default_factory=dict)
 
     @cached_property
     def tokens(self) -> int:
@@ -86,7 +91,11 @@ class TokenizedText:
     @property
     def split_words(self) -> dict[str, tuple[str, ...]]:
         """Words that take more than one token, with their pieces."""
-        return {word.text: word.pieces for word in self.words if len(word.pieces) > 1}
+        return {
+            word.text: word.pieces
+            for word in self.words
+            if len(word.pieces) > 1 and word.text not in self.embeddings
+        }
 
     def part(self, begin: int, end: int) -> str:
         """The text of the tokens from one place to another, which is not part of it."""
@@ -118,6 +127,7 @@ class TokenizedText:
             "text": self.text,
             "cut_off": cut,
             "words": words,
+            "embeddings": dict(self.embeddings),
         }
 
 
@@ -142,7 +152,11 @@ class TokenReport:
 
 
 def tokenize_texts(
-    texts: Sequence[str], *, literal: bool = False, observer: Observer = ignore
+    texts: Sequence[str],
+    *,
+    literal: bool = False,
+    embedding_dir: str | Path | None = None,
+    observer: Observer = ignore,
 ) -> TokenReport:
     """The tokens of prompts, and of captions in files and folders.
 
@@ -151,18 +165,21 @@ def tokenize_texts(
             folders of these, with those in them.
         literal: prompts are read to the letter too, as captions are: brackets and ``<lora:…>``
             are text.
+        embedding_dir: where the embeddings are whose names in prompts stand for their vectors;
+            ``None`` are those that were trained here, in ``runs``, as drawing has it.
 
     Raises:
         DatasetError: a file or folder cannot be read, or has no captions.
         PromptError: a prompt that cannot be read.
     """
+    names = _embeddings_in(embedding_dir)
     results: list[TokenizedText] = []
     empty: list[Path] = []
     problems: list[Problem] = []
     for text in texts:
         path = Path(text).expanduser()
         if not _is_path(text, path):
-            results += [tokenize(text)] if literal else _of_prompt(text)
+            results += [tokenize(text)] if literal else tokenize_prompt(text, names)
             continue
         try:
             captions = list(_captions(path, observer))
@@ -189,13 +206,36 @@ def tokenize(text: str, source: str = "") -> TokenizedText:
     return TokenizedText(source or text, words, from_file=bool(source))
 
 
-def _of_prompt(prompt: str) -> list[TokenizedText]:
-    """A prompt, as drawing reads it: its weights and LoRAs take no tokens. Of several that AND
-    joins each by itself; of one that changes the longest that it becomes."""
+def _embeddings_in(folder: str | Path | None) -> EmbeddingNames:
+    """
+    Raises:
+        DatasetError: a folder that was given is none.
+    """
+    from lorasmith.models.embedding_names import EmbeddingNames
+
+    if folder is None:
+        return EmbeddingNames(DEFAULT_OUTPUT if DEFAULT_OUTPUT.is_dir() else None, named=False)
+    path = lora_folder(user_path(folder))
+    if not path.is_dir():
+        raise DatasetError.of("embedding_dir", f"{path} is no folder", "correct the path")
+    return EmbeddingNames(path)
+
+
+def tokenize_prompt(prompt: str, embeddings: EmbeddingNames) -> list[TokenizedText]:
+    """A prompt, as drawing reads it: its weights and LoRAs take no tokens, and an embedding's name
+    as many as it has vectors. Of several that AND joins each by itself; of one that changes the
+    longest that it becomes.
+
+    Raises:
+        PromptError: it cannot be read.
+    """
     parts = parse_prompt(prompt).parts
     names = [f"{prompt} (part {number})" for number in range(1, len(parts) + 1)]
     return [
-        max((_of_part(part, step, name) for step in _steps(part)), key=lambda text: text.tokens)
+        max(
+            (_of_part(part, step, name, embeddings) for step in _steps(part)),
+            key=lambda text: text.tokens,
+        )
         for part, name in zip(parts, names if len(parts) > 1 else [prompt], strict=True)
     ]
 
@@ -204,10 +244,51 @@ def _steps(part: Part) -> range:
     return range(_STEPS) if part.changes else range(1)
 
 
-def _of_part(part: Part, step: int, name: str) -> TokenizedText:
-    fragments = itertools.chain(*part.sections(step, _STEPS))
-    words = [word for fragment in fragments for word in tokenize(fragment.text).words]
-    return TokenizedText(name, tuple(words))
+def _of_part(part: Part, step: int, name: str, embeddings: EmbeddingNames) -> TokenizedText:
+    words: list[Word] = []
+    counts: dict[str, int] = {}
+    before = ""
+    for fragment in itertools.chain(*part.sections(step, _STEPS)):
+        is_apart = before[-1:].isspace() or fragment.text[:1].isspace()
+        before, begin = fragment.text, len(words)
+        for word, count in _with_embeddings(tokenize(fragment.text).words, embeddings):
+            is_first = len(words) == begin > 0
+            words.append(replace(word, spaced=True) if is_first and is_apart else word)
+            if count is not None:
+                counts[word.text] = count
+    return TokenizedText(name, tuple(words), embeddings=counts)
+
+
+def _with_embeddings(
+    words: Sequence[Word], embeddings: EmbeddingNames
+) -> Iterator[tuple[Word, int | None]]:
+    """The words of a text, those of an embedding's name as one, with how many vectors it has. Of
+    one whose file does not say that before it is read they stay words."""
+    tokens = [(word, place) for word in words for place in range(len(word.ids))]
+    ids = [word.ids[place] for word, place in tokens]
+    at = 0
+    while at < len(ids):
+        word, place = tokens[at]
+        found = embeddings.find(ids, at)
+        if found is not None and (count := found[1].vectors) is not None:
+            name = found[1].name
+            pieces, spaced = (name, *[""] * (count - 1)), word.spaced and place == 0
+            yield replace(word, text=name, pieces=pieces, ids=(0,) * count, spaced=spaced), count
+            at += found[0]
+            continue
+        # A name may begin within a word, as the web UI finds it too.
+        end = place + 1
+        while end < len(word.ids) and embeddings.find(ids, at + end - place) is None:
+            end += 1
+        yield (word if end - place == len(word.ids) else _part_of(word, place, end)), None
+        at += end - place
+
+
+def _part_of(word: Word, begin: int, end: int) -> Word:
+    pieces, spaced = word.pieces[begin:end], word.spaced and begin == 0
+    return replace(
+        word, text="".join(pieces), pieces=pieces, ids=word.ids[begin:end], spaced=spaced
+    )
 
 
 def _is_path(text: str, path: Path) -> bool:

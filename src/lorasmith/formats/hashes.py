@@ -77,12 +77,17 @@ def autov3(path: Path) -> str:
     try:
         stored = read_safetensors_header(path).metadata.get("sshs_model_hash")
     except ValueError:  # a pickle: web UIs hash the whole file
-        return _sha256_from(path, 0)[:12]
+        return shorthash(path)
     if stored:
         return stored[:12]
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
     return _sha256_from(path, 8 + length)[:12]
+
+
+def shorthash(path: Path) -> str:
+    """The 12 hex digits that web UIs know an embedding by: SHA-256 of all of the file."""
+    return _sha256_from(path, 0)[:12]
 
 
 def _sha256_from(path: Path, start: int) -> str:

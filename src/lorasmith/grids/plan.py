@@ -17,10 +17,11 @@ from typing import Any
 from lorasmith.core.errors import Problem, PromptError, UserError
 from lorasmith.core.files import quick_fingerprint
 from lorasmith.grids.axes import NO_AXIS, Axis, CellSpec
+from lorasmith.models.embedding_names import EmbeddingSource
 from lorasmith.models.open import locate
+from lorasmith.prompts.lora_tags import take_tags
 from lorasmith.prompts.parse import parse_prompt
 from lorasmith.sampling.batching import check_requests
-from lorasmith.sampling.lora_library import LoraLibrary
 from lorasmith.sampling.request import ImageRequest
 from lorasmith.sampling.sources import Sources
 
@@ -133,18 +134,20 @@ class Identity:
 
     def __init__(
         self,
-        library: LoraLibrary,
+        sources: Sources,
         precisions: Mapping[str, str],
         folders: Sequence[Path] = (),
     ) -> None:
         """
         Args:
             precisions: that each model is drawn in, by its path.
-            folders: of what prompts may name beside LoRAs.
+            sources: of the LoRAs and embeddings that prompts name.
+            folders: of what they may name besides.
         """
-        self._library, self._precisions = library, precisions
+        self._sources, self._precisions = sources, precisions
         self._folders = [quick_fingerprint(folder) for folder in folders]
         self._files: dict[str, str] = {}
+        self._in_texts: dict[str, tuple[EmbeddingSource, ...]] = {}
 
     def digest(self, spec: CellSpec) -> str:
         """12 hex digits of everything that the image is made from, the files' content too."""
@@ -154,7 +157,7 @@ class Identity:
             "model": self._file(locate(model.path)),
             "vae": model.vae and self._file(locate(model.vae, vae=True)),
             "loras": {
-                tag.name: self._file(self._library.find(tag.name))
+                tag.name: self._file(self._sources.library.find(tag.name))
                 for tag in parse_prompt(spec.request.prompt).loras
             },
             "precision": self._precisions[str(model.path)],
@@ -162,8 +165,22 @@ class Identity:
             "zero_terminal_snr": model.zero_terminal_snr,
             "folders": self._folders,
         }
+        if embeddings := self._embeddings(spec.request):
+            parts["embeddings"] = embeddings
         text = json.dumps(parts, sort_keys=True, default=str)
         return hashlib.sha256(text.encode("utf-8")).hexdigest()[:12]
+
+    def _embeddings(self, request: ImageRequest) -> dict[str, str]:
+        texts = (request.prompt, request.negative)
+        named = [source for text in texts for source in self._in_text(text)]
+        return {source.name: self._file(source.path) for source in named}
+
+    def _in_text(self, text: str) -> tuple[EmbeddingSource, ...]:
+        if text not in self._in_texts:
+            self._in_texts[text] = tuple(
+                self._sources.embeddings.in_text(take_tags(text)[0]).values()
+            )
+        return self._in_texts[text]
 
     def _file(self, path: Path) -> str:
         if str(path) not in self._files:

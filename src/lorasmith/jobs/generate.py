@@ -13,14 +13,13 @@ from lorasmith.core.errors import Problem, UserError, collect_problems
 from lorasmith.core.events import Controls, Notice, Observer
 from lorasmith.core.files import check_writable
 from lorasmith.jobs.drawing import GenerateReport, Work, draw, warn_of_trigger
-from lorasmith.jobs.images import ImageJob, choose_place, suited_to
+from lorasmith.jobs.images import ImageJob, choose_place, say_unused, suited_to
 from lorasmith.jobs.request import option
 
 if TYPE_CHECKING:
     from lorasmith.models.reference import ModelReference
     from lorasmith.sampling.from_dataset import Drawing
     from lorasmith.sampling.from_infotext import InfotextRequest
-    from lorasmith.sampling.lora_library import LoraLibrary
     from lorasmith.sampling.request import ImageRequest, Inpaint
     from lorasmith.sampling.sources import Sources
 
@@ -44,9 +43,6 @@ class GenerateRequest(ImageJob):
     verb: ClassVar = "generate"
 
     prompt: str | None = option(None, "What to draw", positional=True, metavar="[PROMPT]")
-    embedding_dir: UserPath | None = option(
-        None, "Folder with textual inversion embeddings", metavar="DIR", default_text="runs"
-    )
     seed: int | None = option(
         None, "Seed of the first picture", metavar="N", default_text="a random one"
     )
@@ -92,13 +88,6 @@ class GenerateRequest(ImageJob):
         metavar="LORA",
     )
 
-    def sources(self, observer: Observer) -> Sources:
-        """As of every job that draws, and with the embeddings that were trained here."""
-        from lorasmith.sampling.sources import find_sources
-
-        places = (self.lora_dir, self.embedding_dir, self.wildcard_dir)
-        return find_sources(*places, observer, trained_embeddings=True)
-
     def run(self, observer: Observer, controls: Controls) -> GenerateReport:
         """
         Raises:
@@ -126,7 +115,7 @@ def prepare(job: GenerateRequest, observer: Observer) -> Work:
     problems = list(_contradictions(job))
     sources = collect_problems(problems, lambda: job.sources(observer))
     library = sources.library if sources else None
-    infotext = collect_problems(problems, lambda: _infotext_request(job, library, observer))
+    infotext = collect_problems(problems, lambda: _infotext_request(job, sources, observer))
     if infotext is not None:
         job = _with_infotext(job, infotext)
     if not 1 <= job.count <= MAX_COUNT:
@@ -147,6 +136,8 @@ def prepare(job: GenerateRequest, observer: Observer) -> Work:
             last = f" to {base.seed + count - 1}" * (count > 1)
             observer(Notice("info", f"seed {base.seed}{last}"))
     problems += check_requests(requests, library, sources.wildcards if sources else None)
+    if sources and not problems:
+        say_unused(requests, sources, observer)
     collect_problems(problems, lambda: check_writable(job.out))
     if job.preview_of is not None:
         lora = job.preview_of
@@ -196,21 +187,22 @@ def _contradictions(job: GenerateRequest) -> Iterator[Problem]:
 
 
 def _infotext_request(
-    job: GenerateRequest, library: LoraLibrary | None, observer: Observer
+    job: GenerateRequest, sources: Sources | None, observer: Observer
 ) -> InfotextRequest | None:
-    """What ``from_png`` says, with LoRAs by the names that they have here."""
-    from lorasmith.sampling.from_infotext import find_loras, request_of
+    """What ``from_png`` says, with LoRAs and embeddings by the names that they have here."""
+    from lorasmith.sampling.from_infotext import find_embeddings, find_loras, request_of
     from lorasmith.sampling.infotext import require_infotext
 
     if job.from_png is None:
         return None
     infotext = request_of(require_infotext(job.from_png), job.from_png, job.model_fields_set)
+    if sources is not None:
+        infotext = find_embeddings(infotext, sources.embeddings)
+        prompt = find_loras(infotext.request.prompt, infotext.lora_hashes, sources.library)
+        infotext = replace(infotext, request=replace(infotext.request, prompt=prompt))
     for note in infotext.notes:
         observer(Notice("warning", f"{job.from_png.name}: {note}"))
-    if library is None:
-        return infotext
-    prompt = find_loras(infotext.request.prompt, infotext.lora_hashes, library)
-    return replace(infotext, request=replace(infotext.request, prompt=prompt))
+    return infotext
 
 
 def _with_infotext(job: GenerateRequest, infotext: InfotextRequest) -> GenerateRequest:

@@ -13,7 +13,7 @@ from lorasmith.core.errors import Problem, Stopped, UserError, collect_problems
 from lorasmith.core.events import Controls, Notice, Observer
 from lorasmith.core.files import check_writable
 from lorasmith.formats.run_paths import runs_at
-from lorasmith.jobs.images import ImageJob, Place, choose_place, suited_to
+from lorasmith.jobs.images import ImageJob, Place, choose_place, say_unused, suited_to
 from lorasmith.jobs.request import option
 
 if TYPE_CHECKING:
@@ -135,6 +135,7 @@ def _prepare(job: GridRequest, observer: Observer) -> _Work:
         collect_problems(problems, lambda: check_writable(out))
     if problems or grid is None or sources is None or place is None:
         raise UserError(dict.fromkeys(problems))
+    say_unused((cell.spec.request for cell in grid.cells), sources, observer)
     return _Work(job, grid, sources, place, out)
 
 
@@ -244,9 +245,9 @@ def _generate(work: _Work, observer: Observer, controls: Controls) -> GridReport
         return model
 
     identity = Identity(
-        work.sources.library,
+        work.sources,
         {path: str(dtype) for path, dtype in place.dtypes.items()},
-        [folder for folder in (job.embedding_dir, job.wildcard_dir) if folder],
+        [job.wildcard_dir] if job.wildcard_dir else [],
     )
     try:
         report = make_grid(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from lorasmith.config.values import UserPath
 from lorasmith.core.errors import Problem, UserError, collect_problems
-from lorasmith.core.events import Observer
+from lorasmith.core.events import Notice, Observer
 from lorasmith.core.text import parse_size
 from lorasmith.jobs.request import JobRequest, option
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
 
     from lorasmith.models.reference import ModelReference
-    from lorasmith.sampling.request import Hires
+    from lorasmith.sampling.request import Hires, ImageRequest
     from lorasmith.sampling.sources import Sources
 
 _PASS = ("denoise", "steps", "upscaler")
@@ -69,7 +69,10 @@ class ImageJob(JobRequest):
         None, "Folder with LoRAs, searched with its sub-folders", metavar="DIR", default_text="runs"
     )
     embedding_dir: UserPath | None = option(
-        None, "Folder with textual inversion embeddings", metavar="DIR"
+        None,
+        "Folder with textual inversion embeddings",
+        metavar="DIR",
+        default_text="that of the LoRAs",
     )
     wildcard_dir: UserPath | None = option(
         None, "Folder with the lists that __NAME__ in prompts draws from", metavar="DIR"
@@ -184,6 +187,13 @@ class Place:
 
     device: torch.device
     dtypes: dict[str, torch.dtype]
+
+
+def say_unused(requests: Iterable[ImageRequest], sources: Sources, observer: Observer) -> None:
+    """Tell of words in prompts that an embedding has which was not looked for."""
+    texts = [text for each in requests for text in (each.prompt, each.negative)]
+    for note in sources.unused(texts):
+        observer(Notice("info", note))
 
 
 def choose_place(

@@ -11,8 +11,9 @@ from pydantic import BaseModel
 from lorasmith.core.errors import PromptError, UserError
 from lorasmith.core.terminal import clean
 from lorasmith.formats.run_paths import lora_folder
+from lorasmith.models.embedding_names import EmbeddingNames
 from lorasmith.prompts.lora_tags import take_tags
-from lorasmith.sampling.from_infotext import find_loras, request_of
+from lorasmith.sampling.from_infotext import find_embeddings, find_loras, request_of
 from lorasmith.sampling.infotext import require_infotext
 from lorasmith.sampling.lora_library import LoraLibrary
 from lorasmith.sampling.samplers import SAMPLERS, find_sampler
@@ -27,7 +28,7 @@ def picture_settings(path: Path, lora_dir: Path | None = None) -> dict[str, Any]
 
     Args:
         path: a picture of a web UI's, or of ours.
-        lora_dir: where its LoRAs are looked for, by name and else by hash.
+        lora_dir: where its LoRAs and embeddings are looked for, by name and else by hash.
 
     Raises:
         PromptError: it does not say, says more than can be drawn, or a number in it is none.
@@ -36,9 +37,10 @@ def picture_settings(path: Path, lora_dir: Path | None = None) -> dict[str, Any]
     if len(info.prompt) + len(info.negative) > MOST_PROMPT:
         what = f"its prompt has more than {MOST_PROMPT:,} characters"
         raise PromptError.of(path, what, "choose a picture of a prompt that can be drawn")
-    found = request_of(info, path)
+    folder = lora_folder(lora_dir) if lora_dir is not None else None
+    found = find_embeddings(request_of(info, path), EmbeddingNames(folder, named=False))
     request, hires = found.request, found.request.hires
-    library = LoraLibrary(lora_folder(lora_dir) if lora_dir is not None else None)
+    library = LoraLibrary(folder)
     notes = list(found.notes)
     values: dict[str, Any] = {name: getattr(request, name) for name in _SAME}
     values["negative"] = clean(request.negative)

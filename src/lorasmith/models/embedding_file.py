@@ -11,7 +11,6 @@ from __future__ import annotations
 import pickle
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,53 +20,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from lorasmith.core.errors import PromptError, RunError
-from lorasmith.core.files import read_safetensors_header
-from lorasmith.formats.embedding_keys import BUNDLE, ENCODERS, SINGLE, WORD, split_bundle
+from lorasmith.formats.embedding_header import PARAMETERS
+from lorasmith.formats.embedding_keys import BUNDLE, ENCODERS, split_bundle
 from lorasmith.models.tokenizer import ROW
 from lorasmith.tensors.files import load_torch_file, save_tensors
-
-
-def bundled_names(path: Path) -> tuple[str, ...]:
-    """The embeddings that a LoRA file carries, or a file of several; by its header alone."""
-    return names_in(path).bundled
-
-
-def bundled_counts(path: Path) -> dict[str, int]:
-    """How many vectors each of :func:`bundled_names` has; by the file's header alone."""
-    names = bundled_names(path)
-    inner = split_bundle(read_safetensors_header(path).tensors)[1] if names else {}
-    shapes = {name: next(iter(inner[name].values())).shape for name in names}
-    return {name: shape[0] if len(shape) == 2 else 1 for name, shape in shapes.items()}
-
-
-@dataclass(frozen=True, slots=True)
-class FileNames:
-    """What a file says of the embeddings in it, by its header alone.
-
-    Args:
-        is_embedding: it is a file of one or of several, not a LoRA or a model; ``None``: nobody
-            knows before it is read.
-        bundled: those that it carries, or has several of.
-        word: that its only one was trained as; "" where it does not say.
-    """
-
-    is_embedding: bool | None
-    bundled: tuple[str, ...] = ()
-    word: str = ""
-
-
-def names_in(path: Path) -> FileNames:
-    """The names in a file; of a pickle, or one that cannot be read, nothing is known."""
-    if path.suffix.lower() != ".safetensors":
-        return FileNames(None)
-    try:
-        header = read_safetensors_header(path)
-    except (ValueError, OSError):  # Damaged: reading it says so.
-        return FileNames(None)
-    own, inner = split_bundle(header.tensors)
-    is_small = len(own) <= len(ENCODERS) and all(len(one.shape) <= 2 for one in own.values())
-    fits = bool(own.keys() & {SINGLE, *ENCODERS}) or (bool(header.tensors) and is_small)
-    return FileNames(fits, tuple(inner), "" if inner else header.metadata.get(WORD, ""))
 
 
 def load_embedding(path: Path, name: str = "") -> dict[str, Tensor]:
@@ -76,7 +32,7 @@ def load_embedding(path: Path, name: str = "") -> dict[str, Tensor]:
     Pickles are read by torch's safe reader, which builds tensors and calls nothing.
 
     Args:
-        name: of :func:`bundled_names`; "" for a file of one embedding.
+        name: of an :class:`.EmbeddingHeader`'s ``bundled``; "" for a file of one embedding.
 
     Raises:
         PromptError: the file is damaged, or no embedding.
@@ -135,8 +91,8 @@ def save_embedding(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[
 
 
 def _vectors(content: Any) -> dict[str, Tensor]:
-    if isinstance(content, Mapping) and "string_to_param" in content:
-        content = content["string_to_param"]
+    if isinstance(content, Mapping) and PARAMETERS in content:
+        content = content[PARAMETERS]
     if isinstance(content, torch.nn.ParameterDict):
         content = dict(content.items())
     if not isinstance(content, Mapping):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 from lorasmith.core.errors import Problem, PromptError, collect_problems
 from lorasmith.core.events import Notice, Observer
@@ -116,6 +117,7 @@ class PreparedRequest:
         width, height: of the first pass, px.
         final_size: of the last pass, px.
         passes: one, or two with hires fix.
+        embeddings: see :meth:`lorasmith.sampling.guidance.PromptPair.embeddings`.
     """
 
     index: int
@@ -126,6 +128,7 @@ class PreparedRequest:
     height: int
     final_size: tuple[int, int]
     passes: tuple[Pass, ...]
+    embeddings: Mapping[str, Path]
 
     @property
     def batch_key(self) -> tuple[object, ...]:
@@ -191,6 +194,7 @@ def prepare_requests(
                 height,
                 _final_size(model, request, width, height),
                 passes_of(request),
+                guided.embeddings(encoder, request.steps),
             )
         )
     _warn_of_rounding(model, requests, prepared, observer)

@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 
 from lorasmith.core.errors import Problem, PromptError
 from lorasmith.core.files import files_below
-from lorasmith.formats.hashes import autov1, autov2, autov3
+from lorasmith.formats.hashes import autov1, autov2, autov3, shorthash
+from lorasmith.models.embedding_names import EmbeddingNames
 from lorasmith.prompts.infotext import Infotext
 from lorasmith.prompts.lora_tags import format_tag, take_tags
 from lorasmith.sampling.infotext import HIRES_DENOISE, NOISE_SCHEDULE, PREDICTION, RESCALE, ZERO_SNR
@@ -56,7 +57,7 @@ class InfotextRequest:
     Args:
         model, model_hash, vae: as the text has them; empty where it says nothing.
         clip_skip: 1 where it says nothing.
-        lora_hashes: by name.
+        lora_hashes, embedding_hashes: by name.
         notes: what could not be followed.
         prediction, zero_terminal_snr: the word of the user who made it on its model.
         masked: fields of :class:`.Inpaint` but the mask, which the image does not hold.
@@ -68,6 +69,7 @@ class InfotextRequest:
     vae: str = ""
     clip_skip: int = 1
     lora_hashes: Mapping[str, str] = field(default_factory=dict)
+    embedding_hashes: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     prediction: str = "auto"
     zero_terminal_snr: bool = False
@@ -112,7 +114,8 @@ def request_of(info: Infotext, where: object, given: Collection[str] = ()) -> In
         info.settings.get("Model hash", ""),
         info.settings.get("VAE", ""),
         reader.number("Clip skip", int, 1, "clip_skip"),
-        {match[1]: match[2] for match in _HASH.finditer(info.settings.get("Lora hashes", ""))},
+        _hashes(info.settings.get("Lora hashes", "")),
+        _hashes(info.settings.get("TI hashes", "")),
         prediction=reader.choice(PREDICTION, {"v": "v", "epsilon": "epsilon"}, "auto"),
         zero_terminal_snr=reader.choice(NOISE_SCHEDULE, {ZERO_SNR: True, "Default": False}, False),
         masked=reader.masked(),
@@ -121,6 +124,10 @@ def request_of(info: Infotext, where: object, given: Collection[str] = ()) -> In
     if reader.problems:
         raise PromptError(dict.fromkeys(reader.problems))
     return replace(result, notes=tuple(reader.notes))
+
+
+def _hashes(text: str) -> dict[str, str]:
+    return {match[1]: match[2] for match in _HASH.finditer(text)}
 
 
 class _Reader:
@@ -264,6 +271,41 @@ def find_loras(prompt: str, hashes: Mapping[str, str], library: LoraLibrary) -> 
         if path is not None:
             prompt = prompt.replace(tag.source, format_tag(replace(tag, name=library.add(path))))
     return prompt
+
+
+def find_embeddings(request: InfotextRequest, library: EmbeddingNames) -> InfotextRequest:
+    """The request with the names that the library has for its embeddings, and a note of each that
+    is not there or is another here.
+
+    A name that the library does not know is looked up by its hash, which reads every file.
+    """
+    texts = [request.request.prompt, request.request.negative]
+    notes: list[str] = []
+    by_hash: dict[str, str] | None = None
+    for name, digest in request.embedding_hashes.items():
+        known, wanted = library.called(name), digest.lower()[:12]
+        if known is not None and not shorthash(known.path).startswith(wanted):
+            notes.append(f"its embedding {name} was another than the one in {known.path}")
+        if known is not None:
+            continue
+        if by_hash is None:
+            single = [path for path in library.files if library.called(path.stem)]
+            by_hash = {shorthash(path): path.stem for path in single}
+        here = by_hash.get(wanted)
+        if here is None:
+            looked = f"{library.folder} has none" if library.folder else "no folder was searched"
+            notes.append(
+                f"its embedding {name} is missing, so that its name is read as words: {looked} "
+                "of that name or content; give its folder with --embedding-dir"
+            )
+            continue
+        word = re.compile(rf"(?<!\w){re.escape(name)}(?!\w)", re.IGNORECASE)
+        there = here.replace("\\", r"\\")
+        texts = [word.sub(there, text) for text in texts]
+        notes.append(f"its embedding {name} is called {here} here")
+    prompt, negative = texts
+    changed = replace(request.request, prompt=prompt, negative=negative)
+    return replace(request, request=changed, notes=(*request.notes, *notes))
 
 
 def find_model(name: str, digest: str, folder: Path) -> Path | None:

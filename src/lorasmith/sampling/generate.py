@@ -87,7 +87,7 @@ def generate(
                 with library.attached(model, some[0].guided.prompt.loras) as attached:
                     drawn = _Batch(encoder, some, attached, counter).draw()
                 for each, image in zip(some, drawn, strict=True):
-                    yield GeneratedImage(image, each.request, each.index, describe)
+                    yield GeneratedImage(image, each.request, each.index, describe, each.embeddings)
 
     return images()
 

@@ -56,13 +56,27 @@ class PromptPair:
         Raises:
             PromptError: an embedding that any step names is damaged.
         """
+        chunks = chunk_count(self._chunks(encoder, steps))
+        return self.needs_negative, len(self.prompt.parts), chunks
+
+    def embeddings(self, encoder: PromptEncoder, steps: int) -> dict[str, Path]:
+        """Files of the embeddings that the texts name, by name; what LoRAs carry is in theirs."""
+        return {
+            embedding.name: embedding.path
+            for chunks in self._chunks(encoder, steps)
+            for chunk in chunks
+            for _, embedding in chunk.embeddings
+            if embedding.path is not None
+        }
+
+    def _chunks(self, encoder: PromptEncoder, steps: int) -> list[Chunks]:
+        """Of each text that any step has, once."""
         texts = {
-            part.sections(step, steps)
+            part.sections(step, steps): None
             for part in self.parts
             for step in range(steps if part.changes else 1)
         }
-        chunks = chunk_count([encoder.chunks(text, self.carriers) for text in texts])
-        return self.needs_negative, len(self.prompt.parts), chunks
+        return [encoder.chunks(text, self.carriers) for text in texts]
 
 
 @dataclass(frozen=True, slots=True)

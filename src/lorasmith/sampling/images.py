@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -27,7 +27,7 @@ THREADS = 4
 MOST_WAITING = 8
 
 
-def describe_alone(request: ImageRequest) -> Infotext:
+def describe_alone(request: ImageRequest, embeddings: Mapping[str, Path]) -> Infotext:
     """What can be said of an image where nobody told the model's name."""
     return describe(request, ModelReference(""))
 
@@ -41,12 +41,14 @@ class GeneratedImage:
         request: what made it, with the size that it has.
         index: its place among the requests: images come in the order of their batches.
         describe: says how it was made, with what is known of the model.
+        embeddings: files of those that its prompts name, but what LoRAs carry, by name.
     """
 
     image: Image.Image
     request: ImageRequest
     index: int
     describe: Describe = describe_alone
+    embeddings: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def seed(self) -> int:
@@ -55,11 +57,11 @@ class GeneratedImage:
     @property
     def infotext(self) -> str:
         """How it was made, as web UIs write it; ``lorasmith generate --from-png`` reads it back."""
-        return format_infotext(self.describe(self.request))
+        return format_infotext(self.describe(self.request, self.embeddings))
 
     def encode(self) -> bytes:
         """The bytes of a PNG that carries :attr:`infotext`."""
-        return encode_png(self.image, self.describe(self.request))
+        return encode_png(self.image, self.describe(self.request, self.embeddings))
 
     def save(self, path: Path | str) -> None:
         """Write a PNG that carries :attr:`infotext`.

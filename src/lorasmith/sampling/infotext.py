@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,7 @@ from lorasmith.core.errors import PromptError
 from lorasmith.core.files import write_bytes
 from lorasmith.data.image_texts import CHUNK, generation_text
 from lorasmith.data.images import DECODER_ERRORS, open_image
-from lorasmith.formats.hashes import autov2, autov3
+from lorasmith.formats.hashes import autov2, autov3, shorthash
 from lorasmith.models.reference import ModelReference
 from lorasmith.prompts.infotext import Infotext, format_infotext, parse_infotext
 from lorasmith.prompts.lora_tags import format_tag, take_tags
@@ -46,6 +47,7 @@ def describe(
     *,
     model_hash: str = "",
     lora_hashes: Mapping[str, str] | None = None,
+    embedding_hashes: Mapping[str, str] | None = None,
 ) -> Infotext:
     """What made an image, under the web UI's names and in its order.
 
@@ -54,6 +56,7 @@ def describe(
         model: the base model, with the user's word on it where there was one.
         model_hash: the first 10 hex digits of its file's SHA-256.
         lora_hashes: of the LoRAs in the prompt, by name; see :func:`.autov3`.
+        embedding_hashes: of the embeddings that it and the negative name; see :func:`.shorthash`.
     """
     sampler = find_sampler(request.sampler, request.schedule)
     clip_skip = request.clip_skip or model.clip_skip
@@ -77,20 +80,27 @@ def describe(
         NOISE_SCHEDULE: ZERO_SNR if model.zero_terminal_snr is True else "",
         **_hires(request),
         **_inpaint(request),
-        "Lora hashes": ", ".join(f"{name}: {hash_}" for name, hash_ in (lora_hashes or {}).items()),
+        "Lora hashes": _listed(lora_hashes or {}),
+        "TI hashes": _listed(embedding_hashes or {}),
         "Version": f"lorasmith {__version__}",
     }
     non_empty = {key: value for key, value in settings.items() if value}
     return Infotext(_with_strengths_by_name(request.prompt), request.negative, non_empty)
 
 
-Describe = Callable[[ImageRequest], Infotext]
-"""Says how a finished image was made."""
+def _listed(hashes: Mapping[str, str]) -> str:
+    """As the web UI has them: signs that part a name from its hash, or from the next, are left out
+    of a name."""
+    return ", ".join(f"{re.sub('[:,]', '', name)}: {digest}" for name, digest in hashes.items())
+
+
+Describe = Callable[[ImageRequest, Mapping[str, Path]], Infotext]
+"""Says how a finished image was made: by its request, and the embeddings that it names."""
 
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """What images say of the base model that made them, and of their LoRAs.
+    """What images say of the base model that made them, of their LoRAs and embeddings.
 
     Every file is hashed once; a model's takes seconds, so it is hashed in a thread of its own from
     the first :meth:`describer` on, and what writes the first image waits for it.
@@ -98,10 +108,10 @@ class Provenance:
 
     model: ModelReference
     _model_hash: list[Future[str]] = field(default_factory=list)
-    _lora_hashes: dict[Path, str] = field(default_factory=dict)
+    _hashes: dict[Path, str] = field(default_factory=dict)
 
     def of(self, model: ModelReference) -> Provenance:
-        """The same file, whose hash is known then, otherwise read; LoRAs are hashed anew."""
+        """The same file, whose hash is known then, otherwise read; the others are hashed anew."""
         return Provenance(model, self._model_hash)
 
     def describer(self, library: LoraLibrary | None = None, attached: str = "") -> Describe:
@@ -113,25 +123,34 @@ class Provenance:
         """
         if not self._model_hash:
             self._model_hash.append(_in_thread(lambda: model_hash(str(self.model.path))))
-        return lambda request: self._describe(request, library, attached)
+        return lambda request, embeddings: self._describe(request, embeddings, library, attached)
 
     def _describe(
-        self, request: ImageRequest, library: LoraLibrary | None, attached: str
+        self,
+        request: ImageRequest,
+        embeddings: Mapping[str, Path],
+        library: LoraLibrary | None,
+        attached: str,
     ) -> Infotext:
         prompt = f"{request.prompt} {attached}".strip() if attached else request.prompt
         hashes = {}
         for tag in take_tags(prompt)[1]:
             assert library is not None, "LoRAs from nowhere"
-            path = library.find(tag.name)
-            if path not in self._lora_hashes:
-                self._lora_hashes[path] = autov3(path)
-            hashes[tag.name] = self._lora_hashes[path]
+            hashes[tag.name] = self._hash(library.find(tag.name), autov3)
         return describe(
             replace(request, prompt=prompt),
             self.model,
             model_hash=self._model_hash[0].result(),
             lora_hashes=hashes,
+            embedding_hashes={
+                name: self._hash(path, shorthash) for name, path in embeddings.items()
+            },
         )
+
+    def _hash(self, path: Path, hash_of: Callable[[Path], str]) -> str:
+        if path not in self._hashes:
+            self._hashes[path] = hash_of(path)
+        return self._hashes[path]
 
 
 def _in_thread(work: Callable[[], str]) -> Future[str]:

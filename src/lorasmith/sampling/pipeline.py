@@ -94,7 +94,8 @@ class Pipeline:
             hires: a second pass at a larger size; a number is how many times larger.
             loras: the folder, or the run, in which LoRAs of prompts are looked up; ``runs`` if it
                 is there. A library keeps what it has read for the next call.
-            embeddings: a folder of textual inversions, whose names in prompts become their vectors.
+            embeddings: a folder of textual inversions, whose names in prompts become their vectors;
+                those among the LoRAs if ``None``.
             wildcards: a folder of lists for ``__NAME__`` in prompts.
             batch: images at once; ``None`` chooses by their size.
             observer: gets a Progress after each step (in image steps) and Notices.

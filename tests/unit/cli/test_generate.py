@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import errno
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from PIL import Image
+from safetensors.torch import save_file
 
 from lorasmith.adapters.file import save_lora
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.cli.main import cli
+from lorasmith.formats.embedding_keys import WORD
 from lorasmith.formats.hashes import autov3
 from lorasmith.models.load import load_model
-from lorasmith.prompts.infotext import Infotext
+from lorasmith.models.open import read_architecture
+from lorasmith.models.reference import ModelReference
+from lorasmith.prompts.infotext import Infotext, format_infotext
 from lorasmith.sampling import generate, images
 from lorasmith.sampling.infotext import read_infotext, save_image
 from lorasmith.tensors import transfer as tensor_transfer
@@ -247,6 +253,37 @@ def test_a_image_makes_itself_again_and_options_win(tmp_path) -> None:
     assert info.settings["Sampler"] == "DPM++ 2M SDE"
     assert info.settings["Clip skip"] == "2"
     assert "Hires upscale" not in info.settings
+
+
+def test_an_embedding_stands_in_the_picture_and_is_found_again(tmp_path) -> None:
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    (width,) = (
+        int(text["hidden_size"]) for text in read_architecture(ModelReference("demo")).texts
+    )
+    file = runs / "zorp-2.safetensors"
+    save_file({"emb_params": torch.full((2, width), 0.1)}, file, {WORD: "zorp"})
+    result = run("a zorp", "--negative", "no zorp-2", "--seed", "7", "--steps", "1")
+    assert "zorp is the embedding in runs/zorp-2.safetensors" in result.output.replace("\n", " ")
+    first = tmp_path / "outputs" / "00001-7.png"
+    info = read_infotext(first)
+    digest = sha256(file.read_bytes()).hexdigest()[:12]
+    # As the web UI writes it, its modules/sd_hijack_clip.py and textual_inversion.py.
+    assert info is not None
+    assert info.settings["TI hashes"] == f"zorp-2: {digest}, zorp: {digest}"
+    assert f'TI hashes: "zorp-2: {digest}, zorp: {digest}", Version:' in format_infotext(info)
+    # Without guidance there is no negative prompt.
+    run("a zorp", "--negative", "no zorp-2", "--seed", "8", *FAST)
+    info = read_infotext(tmp_path / "outputs" / "00002-8.png")
+    assert info is not None
+    assert info.settings["TI hashes"] == f"zorp: {digest}"
+    result = run("--from-png", str(first), "--out", "again")
+    assert "warning" not in result.output.lower()
+    assert (tmp_path / "again" / "00001-7.png").read_bytes() == first.read_bytes()
+    file.rename(tmp_path / "zorp.safetensors")
+    result = run("--from-png", str(first), "--out", "without")
+    assert "its embedding zorp is missing" in result.output.replace("\n", " ")
+    assert (tmp_path / "without" / "00001-7.png").read_bytes() != first.read_bytes()
 
 
 @pytest.mark.slow

@@ -46,6 +46,41 @@ def test_weights_and_loras_of_a_prompt_take_no_tokens() -> None:
     assert literal.tokens == count_tokens("zorp, (red hat:1.2) <lora:zorp:0.8>")
 
 
+def test_an_embedding_takes_a_token_for_each_vector(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder, count in (("runs", 3), ("others", 70)):
+        (tmp_path / folder).mkdir()
+        write_safetensors(tmp_path / folder / "my-zorp.safetensors", "emb_params", count)
+    prompt = "red hat, (my-Zorp:1.2) in a subzorp, my zorp <lora:my-zorp:1>"
+    (text,) = tokenize_texts([prompt]).texts
+    words = count_tokens("red hat, my-zorp in a subzorp, my zorp") - count_tokens("my-zorp")
+    assert (text.tokens, text.embeddings) == (words + 3, {"my-zorp": 3})
+    assert text.text == "red hat, my-zorp in a subzorp, my zorp"
+    assert "my-zorp" not in text.split_words
+    (text,) = tokenize_texts([prompt], embedding_dir=tmp_path / "others").texts
+    assert [(begin, end) for begin, end, _ in text.rows()] == [(1, 75), (76, words + 70)]
+    # Captions know none, and prompts to the letter are read as those.
+    (literal,) = tokenize_texts(["a my-zorp"], literal=True).texts
+    assert literal.tokens == count_tokens("a my-zorp")
+    with pytest.raises(DatasetError, match="is no folder"):
+        tokenize_texts([prompt], embedding_dir=tmp_path / "gone")
+
+
+def test_a_name_may_begin_within_a_word(tmp_path: Path) -> None:
+    # "zorp" is "zor" and "p": the web UI looks at tokens, not at words.
+    write_safetensors(tmp_path / "p.safetensors", "emb_params", 4)
+    (text,) = tokenize_texts(["red zorp"], embedding_dir=tmp_path).texts
+    assert [word.text for word in text.words] == ["red", "zor", "p"]
+    assert (text.tokens, text.text) == (6, "red zorp")
+
+
+def write_safetensors(path: Path, name: str, count: int) -> None:
+    data = bytes(count * 8 * 4)
+    tensors = {name: {"dtype": "F32", "shape": [count, 8], "data_offsets": [0, len(data)]}}
+    header = json.dumps(tensors).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + data)
+
+
 def test_prompts_that_change_or_are_joined() -> None:
     report = tokenize_texts(["[cat:a very big dog:10]", "a cat AND a dog"])
     assert [text.tokens for text in report.texts] == [4, 2, 2]

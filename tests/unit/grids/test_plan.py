@@ -8,9 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from safetensors.torch import save_file
 
 from lorasmith.core.errors import PromptError
 from lorasmith.grids.axes import CellSpec
@@ -28,7 +30,7 @@ from lorasmith.models.reference import ModelReference
 from lorasmith.prompts.parse import parse_prompt
 from lorasmith.sampling.lora_library import LoraLibrary
 from lorasmith.sampling.request import ImageRequest
-from lorasmith.sampling.sources import Sources
+from lorasmith.sampling.sources import Sources, find_sources
 
 BASE = CellSpec(ImageRequest("a cat <lora:cat:1>", "blurry", steps=4))
 
@@ -213,14 +215,21 @@ def test_a_digest_changes_with_everything_that_the_image_is_made_from(
     copy.write_bytes((lora_folder / "cat.safetensors").read_bytes())
 
     def digest(spec: CellSpec = BASE, precision: str = "float32") -> str:
-        return Identity(LoraLibrary(tmp_path), {"demo": precision}).digest(spec)
+        sources = find_sources(tmp_path)
+        return Identity(sources, {"demo": precision}).digest(spec)
 
     first = digest()
     assert digest() == first
     others = [digest(BASE.asking(seed=1)), digest(precision="bfloat16")]
     copy.write_bytes((lora_folder / "deep" / "dog v1.5.safetensors").read_bytes())
     others.append(digest())
-    assert len({first, *others}) == 4
+    # The name of an embedding in a tag is none in the text.
+    save_file({"emb_params": torch.ones(1, 8)}, tmp_path / "zorp.safetensors")
+    assert digest(BASE.asking(prompt="a <lora:zorp:1>")) != digest(BASE.asking(prompt="a zorp"))
+    of_word = digest(BASE.asking(prompt="a zorp"))
+    save_file({"emb_params": torch.zeros(1, 8)}, tmp_path / "zorp.safetensors")
+    others += [of_word, digest(BASE.asking(prompt="a zorp"))]
+    assert len({first, *others}) == 6
 
 
 def setup_of(model: str, vae: str, lora: str, seed: int) -> CellSpec:

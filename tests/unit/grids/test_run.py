@@ -56,7 +56,7 @@ class Bench:
 
     def make(self, grid: Grid, **more: object) -> Report:
         models = {str(cell.spec.model.path) for cell in grid.cells}
-        identity = Identity(self.sources.library, dict.fromkeys(models, "float32"))
+        identity = Identity(self.sources, dict.fromkeys(models, "float32"))
         return make_grid(grid, self.out, identity, sources=self.sources, load=self._load, **more)
 
     def _load(self, reference: ModelReference) -> DiffusionModel:

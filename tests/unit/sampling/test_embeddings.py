@@ -14,6 +14,7 @@ from lorasmith.core.errors import PromptError
 from lorasmith.core.events import ignore
 from lorasmith.formats.embedding_keys import WORD
 from lorasmith.jobs.generate import GenerateRequest
+from lorasmith.jobs.grid import GridRequest
 from lorasmith.models.embedding_file import load_embedding
 from lorasmith.models.tokenizer import token_ids
 from lorasmith.prompts.parse import parse_prompt
@@ -197,14 +198,24 @@ def test_runs_that_nobody_named_give_their_embeddings_alone(model, tmp_path) -> 
     save_file({name: vectors(1) for name in "abc"}, tmp_path / "cat.safetensors", phrase)
     (tmp_path / "cut.safetensors").write_bytes(b"\xff" * 20)
     write(tmp_path / "old.pt", vectors(1), "web ui")
+    torch.save({"a": vectors(1), "b": vectors(2)}, tmp_path / "optimizer.pt")
     trash = tmp_path / ".lorasmith" / "trash"
     trash.mkdir(parents=True)
     save_file(own, trash / "gone.safetensors")
-    library = EmbeddingLibrary(tmp_path, runs=True)
-    assert library.names == ("zorp",)
+    said = []
+    library = EmbeddingLibrary(tmp_path, named=False, observer=said.append)
+    assert set(library.names) == {"zorp", "old"}
     # A LoRA was trained on its trigger as plain words.
-    assert library.carrying([tmp_path / "cat.safetensors"]).names == ()
-    assert set(library.carrying([tmp_path / "pair.safetensors"]).names) == {"zorp", "murk"}
+    with_cat = library.carrying([tmp_path / "cat.safetensors"])
+    assert with_cat.names == ("old",)
+    hidden(PromptEncoder(model, with_cat), "a zorp, one more zorp")
+    (told,) = said
+    assert told.text == (
+        "zorp is read as words, as a LoRA of the prompt was trained on it; the embedding in "
+        f"{tmp_path / 'zorp.safetensors'} is not used"
+    )
+    with_pair = library.carrying([tmp_path / "pair.safetensors"])
+    assert set(with_pair.names) == {"zorp", "old", "murk"}
     named = EmbeddingLibrary(tmp_path)
     assert set(named.names) == {"zorp", "murk", "cut", "old"}
     assert named.carrying([tmp_path / "cat.safetensors"]) is named
@@ -212,12 +223,21 @@ def test_runs_that_nobody_named_give_their_embeddings_alone(model, tmp_path) -> 
 
 def test_embeddings_are_looked_for_where_training_puts_them(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    job = GenerateRequest(prompt="a zorp")
-    assert job.sources(ignore).embeddings.names == ()
-    (tmp_path / "runs").mkdir()
-    save_file({"emb_params": vectors(1)}, tmp_path / "runs" / "zorp.safetensors")
-    assert job.sources(ignore).embeddings.names == ("zorp",)
-    (tmp_path / "others").mkdir()
-    other = GenerateRequest(prompt="a zorp", embedding_dir=tmp_path / "others")
-    assert other.sources(ignore).embeddings.names == ()
-    assert find_sources().embeddings.names == ()
+    jobs = GenerateRequest(prompt="a zorp"), GridRequest(prompt="a zorp", x="seed=1-2")
+    assert [job.sources(ignore).embeddings.names for job in jobs] == [(), ()]
+    runs, others = tmp_path / "runs", tmp_path / "others"
+    runs.mkdir()
+    save_file({"emb_params": vectors(1)}, runs / "zorp.safetensors")
+    assert [job.sources(ignore).embeddings.names for job in jobs] == [("zorp",), ("zorp",)]
+    assert find_sources().embeddings.names == ("zorp",)
+    others.mkdir()
+    save_file({"emb_params": vectors(1)}, others / "murk.safetensors")
+    assert find_sources(others).embeddings.names == ("murk",), "as the LoRAs"
+    other = find_sources(embeddings=others)
+    assert other.embeddings.names == ("murk",)
+    (told,) = other.unused(["a murk <lora:zorp:1>", "A Zorp", "zorp"])
+    assert told == (
+        f"zorp is read as words: the embedding in {Path('runs/zorp.safetensors')} is not in "
+        f"{others}; to use it give --embedding-dir runs"
+    )
+    assert find_sources(tmp_path).unused(["a zorp"]) == []

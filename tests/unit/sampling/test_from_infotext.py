@@ -10,14 +10,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from safetensors.torch import save_file
 
 from lorasmith.core.errors import PromptError
-from lorasmith.formats.hashes import autov3
+from lorasmith.formats.hashes import autov3, shorthash
+from lorasmith.models.embedding_names import EmbeddingNames
 from lorasmith.models.reference import ModelReference
 from lorasmith.prompts.infotext import parse_infotext
-from lorasmith.sampling.from_infotext import find_loras, find_model, request_of
+from lorasmith.sampling.from_infotext import find_embeddings, find_loras, find_model, request_of
 from lorasmith.sampling.infotext import describe, read_infotext, require_infotext, save_image
 from lorasmith.sampling.lora_library import LoraLibrary
 from lorasmith.sampling.request import Hires, ImageRequest, Inpaint
@@ -180,6 +183,30 @@ def test_a_lora_is_found_by_its_hash(lora_folder, tmp_path) -> None:
     found = find_loras("a <lora:feline:0.7>, <lora:gone:1>", hashes, library)
     assert found == "a <lora:renamed:0.7>, <lora:gone:1>"
     assert find_loras("a <lora:renamed:0.7>", hashes, library) == "a <lora:renamed:0.7>"
+
+
+def test_embeddings_are_found_by_name_or_content_and_what_is_missing_is_said(tmp_path) -> None:
+    for name, value in (("murk", 1.0), ("zorp", 2.0)):
+        save_file({"emb_params": torch.full((1, 8), value)}, tmp_path / f"{name}.safetensors")
+    murk, zorp = (shorthash(tmp_path / f"{name}.safetensors") for name in ("murk", "zorp"))
+    hashes = f"MURK: {murk}, blorp: {zorp}, gone: {'0' * 12}, zorp: {'1' * 12}"
+    words = "a murk, (Blorp:1.2), gone\nNegative prompt: blorp"
+    text = f'{words}\nSteps: 20, Sampler: DDIM, RNG: CPU, TI hashes: "{hashes}"'
+    found = find_embeddings(read(text), EmbeddingNames(tmp_path))
+    assert found.request.prompt == "a murk, (zorp:1.2), gone"
+    assert found.request.negative == "zorp"
+    notes = [note for note in found.notes if "embedding" in note]
+    assert [note.split(":")[0] for note in notes] == [
+        "its embedding blorp is called zorp here",
+        "its embedding gone is missing, so that its name is read as words",
+        f"its embedding zorp was another than the one in {tmp_path / 'zorp.safetensors'}",
+    ]
+    assert f"{tmp_path} has none of that name" in notes[1]
+    assert "--embedding-dir" in notes[1]
+    (note,) = [
+        note for note in find_embeddings(read(text), EmbeddingNames()).notes if "gone" in note
+    ]
+    assert "no folder was searched" in note
 
 
 def test_a_model_is_found_by_name_and_by_hash(tmp_path) -> None:

@@ -81,8 +81,8 @@ class TokensRequest(JobRequest):
     TEXT is a prompt, a file of captions or prompts (one a line), a picture (its caption), or a
     folder. All models that lorasmith knows (SD 1, SD 2, SDXL) share one tokenizer, so none is
     asked for. A caption is cut off after model.max_tokens: 75, 150 or 225; a prompt is read whole,
-    75 at a time. In a prompt weights and <lora:…> take no tokens; of one that changes on the way
-    the longest text counts.
+    75 at a time. In a prompt weights and <lora:…> take no tokens, and an embedding's name one for
+    each vector; of one that changes on the way the longest text counts.
     """
 
     verb: ClassVar = "tokens"
@@ -93,8 +93,14 @@ class TokensRequest(JobRequest):
     literal: bool = option(
         False, "Read prompts to the letter, as captions are: brackets are text too"
     )
+    embedding_dir: UserPath | None = option(
+        None,
+        "Folder with textual inversion embeddings, which take a token for each vector",
+        metavar="DIR",
+        default_text="runs",
+    )
 
     def run(self, observer: Observer, controls: Controls) -> TokenReport:
         from lorasmith.curation.token_counts import tokenize_texts
 
-        return tokenize_texts(self.texts, literal=self.literal, observer=observer)
+        return tokenize_texts(**self.values(), observer=observer)

@@ -12,8 +12,9 @@ from torch import Tensor
 from lorasmith.adapters.file import load_lora
 from lorasmith.adapters.from_file import unread_type
 from lorasmith.core.errors import CheckpointError, LoraFileError, Problem
+from lorasmith.core.files import read_safetensors_header
 from lorasmith.formats.block_weights import BLOCKS
-from lorasmith.formats.embedding_keys import BUNDLE, ENCODERS, SINGLE
+from lorasmith.formats.embedding_header import read_embedding_header
 from lorasmith.formats.hashes import hash_file
 from lorasmith.formats.key_styles import style_of
 from lorasmith.formats.unet_layers import GROUPS, family_layers
@@ -39,8 +40,8 @@ from lorasmith.lora_tools.lora_file import (
     lora_modules,
     no_module,
 )
-from lorasmith.models.embedding_file import load_embedding, names_in
-from lorasmith.models.open import locate, read_header
+from lorasmith.models.embedding_file import load_embedding
+from lorasmith.models.open import locate
 from lorasmith.tensors.files import DTYPE_NAMES, all_finite, fingerprint
 
 _FAMILIES: dict[tuple[int, ...], str] = {
@@ -62,9 +63,10 @@ def inspect(path: str | Path) -> Report:
     path = locate(Path(path))
     if path.is_dir():
         return inspect_checkpoint(path)
-    if is_lora(path):
-        return inspect_lora(path)
-    return inspect_embedding(path) if is_embedding(path) else inspect_checkpoint(path)
+    # A web UI's own pickle names what no LoRA's or checkpoint's may.
+    if read_embedding_header(path).is_embedding:
+        return inspect_embedding(path)
+    return inspect_lora(path) if is_lora(path) else inspect_checkpoint(path)
 
 
 def inspect_lora(path: Path) -> LoraReport:
@@ -134,24 +136,13 @@ def vector_count(tensor: Tensor) -> int:
     return tensor.shape[0] if tensor.ndim > 1 else 1
 
 
-def is_embedding(path: Path) -> bool:
-    """Whether a file is one of embeddings, by its header alone.
-
-    Raises:
-        CheckpointError: it cannot be read.
-    """
-    names = read_header(path).shapes.keys()
-    of_one = {SINGLE, *ENCODERS}
-    return bool(names) and all(name in of_one or name.startswith(BUNDLE) for name in names)
-
-
 def inspect_embedding(path: Path) -> EmbeddingReport:
     """
     Raises:
         UserError: the file is damaged, or no embedding.
     """
-    names = names_in(path)
-    tensors = {name: load_embedding(path, name) for name in names.bundled or ("",)}
+    header = read_embedding_header(path)
+    tensors = {name: load_embedding(path, name) for name in header.bundled or ("",)}
     widths = {key: one.shape[1] for key, one in sorted(next(iter(tensors.values())).items())}
     sizes = tuple(sorted(widths.values()))
     other = f"a model whose text encoder is {sizes[0]} wide"
@@ -164,10 +155,10 @@ def inspect_embedding(path: Path) -> EmbeddingReport:
         size=size,
         family=_FAMILIES.get(sizes, other),
         embeddings={n or path.stem: len(next(iter(one.values()))) for n, one in tensors.items()},
-        word=names.word,
+        word=header.word,
         widths=widths,
         hashes=hashes,
-        metadata=dict(read_header(path).metadata),
+        metadata=dict(read_safetensors_header(path).metadata) if hashes.autov3 else {},
     )
 
 

@@ -30,7 +30,7 @@ from lorasmith.core.events import Notice, Observer, ignore
 from lorasmith.data.dataset import Dataset
 from lorasmith.formats.adapter_roots import AdapterRoot
 from lorasmith.formats.block_weights import BlockMap, learning_weights, sizes
-from lorasmith.models.embedding_file import bundled_names
+from lorasmith.formats.embedding_header import read_embedding_header
 from lorasmith.models.families.table import Architecture
 from lorasmith.models.open import OpenedCheckpoint
 from lorasmith.models.skeleton import skeleton_roots, stored_shapes
@@ -59,7 +59,7 @@ class AdapterKind(FlatKind):
 
     def oddities(self, settings: TrainSettings, dataset: Dataset) -> Iterator[Problem]:
         start = settings.adapter.init_from
-        for word in bundled_names(start) if start is not None else ():
+        for word in read_embedding_header(start).bundled if start is not None else ():
             what = (
                 f"{word!r}, a word that {start} carries, is left out: to this run it is plain text"
             )

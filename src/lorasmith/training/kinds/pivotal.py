@@ -24,8 +24,9 @@ from lorasmith.core.events import Controls, Notice, Observer, ignore
 from lorasmith.core.text import quantity
 from lorasmith.data.dataset import Dataset
 from lorasmith.data.triggers import Trigger
+from lorasmith.formats.embedding_header import read_embedding_header
 from lorasmith.formats.embedding_keys import part_keys
-from lorasmith.models.embedding_file import bundled_counts, load_embedding
+from lorasmith.models.embedding_file import load_embedding
 from lorasmith.models.open import OpenedCheckpoint
 from lorasmith.models.placeholders import Placeholders
 from lorasmith.training.kinds.adapter import AdapterKind
@@ -182,7 +183,7 @@ def _started_words(settings: TrainSettings) -> dict[str, str]:
     """The run's words that ``adapter.init_from`` carries in as many vectors, and their names there;
     prompts do not tell capitals apart."""
     path, section = settings.adapter.init_from, settings.embedding
-    counts = bundled_counts(path) if path is not None else {}
+    counts = read_embedding_header(path).bundled if path is not None else {}
     there = {name.casefold(): name for name, n in counts.items() if n == section.vectors}
     return {name: there[key] for name in section.names if (key := name.casefold()) in there}
 
@@ -209,7 +210,7 @@ def _words_of_the_start(
 def _odd_start(settings: TrainSettings) -> Iterator[Problem]:
     """Words of the file to go on from that this run does not go on with."""
     path, section = settings.adapter.init_from, settings.embedding
-    counts = bundled_counts(path) if path is not None else {}
+    counts = read_embedding_header(path).bundled if path is not None else {}
     own = {name.casefold() for name in section.names}
     for name, count in counts.items():
         if name.casefold() not in own:

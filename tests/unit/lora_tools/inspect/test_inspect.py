@@ -223,6 +223,33 @@ def test_an_embedding_is_called_what_it_is(tmp_path, tensors, words, family) -> 
     assert details(path).kind == "embedding"
 
 
+class Evil:
+    def __reduce__(self):
+        return print, ("this must not run",)
+
+
+def test_an_embedding_in_a_pickle_is_read_and_nothing_is_run(tmp_path) -> None:
+    vectors = torch.ones(3, 768)
+    held = torch.nn.ParameterDict({"*": torch.nn.Parameter(vectors)})
+    contents = {
+        "plain.pt": {"string_to_param": {"*": vectors}, "string_to_token": {"*": 265}},
+        "object.pt": {"string_to_param": held, "name": "x", "sd_checkpoint": None},
+        "diffusers.bin": {"<zorp>": vectors[0]},
+    }
+    for name, content in contents.items():
+        torch.save(content, tmp_path / name)
+        done = CliRunner().invoke(cli, ["inspect", str(tmp_path / name)])
+        assert done.exit_code == 0, done.output
+        assert "an embedding for Stable Diffusion 1" in done.stdout
+        count = "1 vector" if name == "diffusers.bin" else "3 vectors"
+        assert f"{name.partition('.')[0]} ({count})" in done.stdout
+    torch.save({"string_to_param": {"*": vectors}, "more": Evil()}, tmp_path / "evil.pt")
+    done = CliRunner().invoke(cli, ["inspect", str(tmp_path / "evil.pt")])
+    assert done.exit_code == 2
+    assert "holds more than tensors, so it is not opened" in done.output
+    assert "must not run" not in done.output
+
+
 def test_the_json_has_the_names_that_the_page_promises(tmp_path) -> None:
     """Programs read these: a name that goes is a new format."""
     report = inspect(kohya_file(tmp_path / "lora.safetensors", blocks="mid_block"))

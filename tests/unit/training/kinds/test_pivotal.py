@@ -15,8 +15,9 @@ from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.config.load import load_settings
 from lorasmith.core.events import Controls, Event, Notice, ignore
 from lorasmith.data.dataset import Dataset
+from lorasmith.formats.embedding_header import read_embedding_header
 from lorasmith.models.diffusion_model import DiffusionModel
-from lorasmith.models.embedding_file import bundled_names, load_embedding
+from lorasmith.models.embedding_file import load_embedding
 from lorasmith.models.placeholders import NO_PLACEHOLDERS
 from lorasmith.prompts.parse import parse_prompt
 from lorasmith.prompts.wildcards import Wildcards
@@ -136,7 +137,7 @@ def test_words_can_have_files_of_their_own_too(tmp_path: Path) -> None:
     trained = built(model, embedding__names="zorp, murk")
     result = tmp_path / "a.safetensors"
     trained.save(result, {"modelspec.architecture": "stable-diffusion-v1/lora"}, torch.float32)
-    assert set(bundled_names(result)) == {"zorp", "murk"}
+    assert set(read_embedding_header(result).bundled) == {"zorp", "murk"}
     plain = load_settings(None, SETTINGS)
     kind_of(plain).finish(plain, result, ignore, Controls())
     assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
