@@ -7,11 +7,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from random import Random
 
 from click.testing import CliRunner
+from PIL import Image
 
 from lorasmith.cli.main import cli
 from lorasmith.demo.character import write_training_set
+from lorasmith.demo.world import draw, random_creature
 
 FAST = {
     "adapter.rank": "4",
@@ -27,6 +30,19 @@ def small_dataset(folder: Path, images: int = 5) -> Path:
     """A training set of the demo's character: ``images`` of it, twice an epoch, and three others
     to regularise with, which are repeated to match."""
     write_training_set(folder, images=images, regularisation=3, repeats=2)
+    return folder
+
+
+def dark_and_bright(folder: Path, pairs: int = 3) -> Path:
+    """Pairs of images of the demo's world: ``low`` has less than half of the light, ``high`` more
+    than there was."""
+    rng = Random("pairs")
+    for number in range(pairs):
+        levels = draw(random_creature(rng), rng).astype(float)
+        for side, changed in (("low", levels * 0.45), ("high", 255 - (255 - levels) * 0.6)):
+            path = folder / side / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(changed.astype("uint8")).save(path)
     return folder
 
 
@@ -53,10 +69,10 @@ def run(arguments: list[str], **extra: str) -> subprocess.CompletedProcess[str]:
     return done
 
 
-def run_here(arguments: list[str]) -> str:
+def run_here(arguments: list[str], status: int = 0) -> str:
     """As :func:`run`, in this process, which has imported everything already; what it printed."""
     done = CliRunner().invoke(cli, arguments[3:])
-    assert done.exit_code == 0, done.output
+    assert done.exit_code == status, done.output
     return done.output
 
 

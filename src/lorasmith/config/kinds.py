@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from lorasmith.core.errors import RunError
 
@@ -23,6 +23,9 @@ PIVOTAL_LR = 5e-4
 """What cloneofsimo's pivotal tuning takes, beside a LoRA's 1e-4."""
 
 
+Contrast = Literal["prompts", "pairs"]
+
+
 @dataclass(frozen=True, slots=True)
 class KindFacts:
     """
@@ -36,7 +39,9 @@ class KindFacts:
         keeps_base: captions without its words mean what they did, whatever it learns.
         judged: its snapshots can be measured and compared.
         compared: how its snapshots are compared, where they are no LoRAs: what is to be done.
-        steps: optimizer steps of a run that is not told how long; ``None``: it goes by its images.
+        contrast: what such a run learns the difference between, if it is no run on images and their
+            captions: two prompts, or the two sides of pairs of images.
+        steps: optimizer steps of such a run, if it is not told how long.
     """
 
     title: str
@@ -47,12 +52,8 @@ class KindFacts:
     judged: bool = False
     compared: str = ""
     one_pass: Callable[[TrainSettings], bool] = lambda settings: False
-    steps: int | None = None
-
-    @property
-    def takes_images(self) -> bool:
-        """Whether such runs are trained on images; others have their own idea of what to show."""
-        return self.steps is None
+    contrast: Callable[[TrainSettings], Contrast | None] = lambda settings: None
+    steps: int = 500
 
 
 def _adapter_parts(settings: TrainSettings) -> dict[str, bool]:
@@ -66,6 +67,10 @@ def _full_parts(settings: TrainSettings) -> dict[str, bool]:
 
 def _slider_parts(settings: TrainSettings) -> dict[str, bool]:
     return {"unet": settings.adapter.parts["unet"], "text_encoder": False}
+
+
+def _slider_contrast(settings: TrainSettings) -> Contrast:
+    return "prompts" if settings.data.path is None else "pairs"
 
 
 # The rank of the paper's code: an attribute is one direction. Of its 1000 steps half will do, since
@@ -100,7 +105,7 @@ KINDS: Mapping[str, KindFacts] = {
         '`lorasmith grid PROMPT --x "checkpoint=ONE.safetensors,OTHER.safetensors"`',
     ),
     "slider": KindFacts(
-        "a slider", ("adapter", "slider"), _slider_parts, defaults=SLIDER, steps=500
+        "a slider", ("adapter", "slider"), _slider_parts, defaults=SLIDER, contrast=_slider_contrast
     ),
 }
 

@@ -41,6 +41,7 @@ class Item:
         face: where it shows one, as its name tells.
         rules: for its caption; ``None`` = the dataset's.
         augmentation: of it; ``None`` = the dataset's.
+        views_name: what random views are drawn from; ``None`` = the file's name.
     """
 
     index: int
@@ -55,6 +56,7 @@ class Item:
     face: FaceBox | None = None
     rules: CaptionSettings | None = None
     augmentation: AugmentSettings | None = None
+    views_name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +186,7 @@ class Dataset:
 
     def views_of(self, item: Item) -> AugmentedViews:
         """The ways in which training sees the image."""
-        name = item.image.path.name
+        name = item.views_name or item.image.path.name
         region = item.image.region
         return AugmentedViews(self.augmentation_of(item), item.placement, name, item.face, region)
 

@@ -34,6 +34,7 @@ class Batches:
         batch: samples per process and micro-batch, in groups without a size of their own.
         accumulation: micro-batches per optimizer step; an epoch's last step may have fewer.
         preservation: of the base model's output, ``None`` for none.
+        opposites: of pairs of images, the latents of the other side.
     """
 
     def __init__(
@@ -47,8 +48,10 @@ class Batches:
         batch: int,
         accumulation: int,
         preservation: Preservation | None = None,
+        opposites: LatentSource | None = None,
     ) -> None:
         self.dataset, self.latents, self.text, self.processes = dataset, latents, text, processes
+        self.opposites = opposites
         self.seed, self.accumulation = seed, accumulation
         self.batch, self.preservation = batch, preservation
         self.per_epoch = dataset.batches_per_epoch(batch, processes.count)
@@ -56,6 +59,12 @@ class Batches:
         # In one piece, as several threads may ask.
         self._order: tuple[int, list[list[SampleRef]]] = (-1, [])
         self._earlier: tuple[int, dict[int, int]] = (-1, {})
+
+    @property
+    def needs_model(self) -> bool:
+        """Whether latents come from the model; see :class:`.LatentSource`."""
+        sources = (self.latents, self.opposites)
+        return any(source.needs_model for source in sources if source is not None)
 
     def epoch_of(self, step: int) -> int:
         """The epoch, from 1, that ``step`` (from 0) belongs to."""
@@ -130,6 +139,7 @@ class Batches:
         ]
         views = [self.dataset.view_for(sample, seed=self.seed, epoch=epoch) for sample in samples]
         posterior = self.latents.ahead(samples, views)
+        other = self.opposites.ahead(samples, views) if self.opposites is not None else None
         masks = self.latents.masks(samples, views)
         text, sizes = self.text.ahead(captions), size_conditions(views)
         weights = torch.tensor([self.dataset.items[sample.item].weight for sample in samples])
@@ -141,7 +151,7 @@ class Batches:
             kept = self._kept(self.preservation.captions(captions, samples, step), sizes)
 
         def complete() -> MicroBatch:
-            return MicroBatch(
+            batch = MicroBatch(
                 *posterior(),
                 lambda: text().with_size_ids(sizes),
                 weights,
@@ -150,6 +160,10 @@ class Batches:
                 whole=whole,
                 kept=kept,
             )
+            if other is None:
+                return batch
+            mean, std = other()
+            return replace(batch, opposite=replace(batch, mean=mean, std=std))
 
         return complete
 
@@ -200,6 +214,7 @@ def without(batch: MicroBatch, void: Set[int]) -> MicroBatch:
         mean=torch.where(keep.view(-1, 1, 1, 1), batch.mean, nothing),
         std=torch.where(keep.view(-1, 1, 1, 1), batch.std, nothing),
         weight=batch.weight * keep,
+        opposite=None if batch.opposite is None else without(batch.opposite, void),
     )
 
 
@@ -301,7 +316,7 @@ class StepInputs:
         self, complete: Callable[[], MicroBatch], step: int, void: frozenset[int]
     ) -> Callable[[], MicroBatch]:
         """The micro-batch, with its noise where that can be had without the model."""
-        if self._batches.latents.needs_model:
+        if self._batches.needs_model:
             return lambda: without(complete(), void)
         trainer = self._trainer
         micro_batch = without(complete(), void)

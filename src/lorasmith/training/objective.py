@@ -107,6 +107,7 @@ class MicroBatch:
         noisy: of :meth:`Objective.add_noise` for its step, where that was worked out ahead.
         whole: the step that it is a part of. ``None`` will do where each draw is for itself.
         kept: in steps that keep the base model's output.
+        opposite: of pairs of images the other side, which has the same draws; weighted alike.
     """
 
     mean: Tensor
@@ -118,6 +119,7 @@ class MicroBatch:
     noisy: NoisyBatch | None = None
     whole: GlobalBatch | None = None
     kept: Kept | None = None
+    opposite: MicroBatch | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +254,8 @@ class Objective:
     def with_noise(self, batch: MicroBatch, step: int, device: torch.device) -> MicroBatch:
         """The batch with :meth:`add_noise` done, ready to be copied to ``device``."""
         noisy = self.add_noise(batch, step).each(lambda tensor: pinned(tensor, device))
+        if batch.opposite is not None:
+            batch = replace(batch, opposite=self.with_noise(batch.opposite, step, device))
         return replace(batch, noisy=noisy)
 
 

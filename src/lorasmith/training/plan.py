@@ -273,7 +273,7 @@ def _seconds(
     outside: bool = False,
 ) -> float:
     """Of samples of one size (width, height, px), as :func:`step_seconds` has it."""
-    prompts = kind_of(run_plan.settings).prompts
+    contrast = kind_of(run_plan.settings).contrast(run_plan.settings)
     return step_seconds(
         Work.of(run_plan.architecture, *size, run_plan.settings.model.max_tokens + 2),
         samples,
@@ -284,7 +284,7 @@ def _seconds(
         checkpointing=checkpointing,
         preserves=preserves,
         outside=outside,
-        further=0.0 if prompts is None else prompts.passes(run_plan.settings),
+        further=0.0 if contrast is None else contrast.passes(run_plan.settings),
     )
 
 
@@ -446,7 +446,7 @@ def _files(plan: Plan) -> Iterator[str]:
     sample = settings.sample
     draws = bool(sample.at_start or sample.every_epochs or sample.every_steps)
     cards = [f"{folder.name}.{kind}" for kind in ("json", "md", *(["png"] if draws else []))]
-    cards += [folder.strip.name] if kind_of(settings).prompts else []
+    cards += [folder.strip.name] if kind_of(settings).strengths else []
     loras = [*names, ", ".join(cards), *([f"{folder.samples.name}/"] if draws else [])]
     best = ["best/"] if judged_steps(plan.run_plan) else []
     records = [

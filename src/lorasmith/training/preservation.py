@@ -166,6 +166,8 @@ def preservation_of(settings: TrainSettings, dataset: Dataset) -> tuple[Preserva
         return None, "there are regularisation pictures"
     if section.enabled == "auto" and kind_facts(settings).one_pass(settings):
         return None, "steps have one backward pass alone"
+    if kind_facts(settings).contrast(settings) is not None:
+        return None, "there are no captions to keep it for"
     triggers = triggers_of(dataset)
     in_captions = any(words_in(text, triggers) for text in _taught(dataset))
     if section.enabled == "auto" and not in_captions:

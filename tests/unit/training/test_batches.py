@@ -30,7 +30,7 @@ class Batches:
     """Three micro-batches of two samples in each step; notes who loads what, and when."""
 
     def __init__(self, *, needs_model: bool = False) -> None:
-        self.latents = SimpleNamespace(needs_model=needs_model)
+        self.needs_model = needs_model
         self.loaded: list[tuple[int, str]] = []
         self.completed: list[str] = []
         self.fails_at: int | None = None

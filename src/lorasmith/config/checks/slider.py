@@ -1,22 +1,16 @@
-"""Checks of sliders: the prompts that there must be, and what has no effect without pictures."""
+"""Checks of sliders: the prompts that there must be, and what they have no use for."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from lorasmith.config.checks.base import Check, is_given
-from lorasmith.config.schema import TrainSettings, sections
+from lorasmith.config.kinds import kind_facts
+from lorasmith.config.schema import TrainSettings
 from lorasmith.core.errors import Problem
 
-ABOUT_IMAGES = ("captions", "buckets", "augment", "validation")
-"""Sections that say how images are read, shown and measured."""
-
-SINGLE = (
-    *("data.background", "loss.prior_weight", "loss.masked", "loss.mask_folder"),
-    *("loss.outside_mask", "loss.noise_offset", "loss.adaptive_noise_scale"),
-    *("loss.multires_iterations", "loss.input_perturbation"),
-)
-"""Settings of other sections that are about images, or about the noise that is put on them."""
+OF_PROMPTS = ("preserve", "guidance", "latent_steps")
+"""Settings of the section, besides the prompts, that pairs of images have no use for."""
 
 
 def missing_prompts(s: TrainSettings) -> Iterator[Problem]:
@@ -24,17 +18,18 @@ def missing_prompts(s: TrainSettings) -> Iterator[Problem]:
     slider = s.slider
     if not (slider.positive.strip() or slider.negative.strip()):
         what = "no prompts are given: a slider learns the difference between positive and negative"
-        yield Problem("slider.positive", what, 'write one, such as "a creature in a hat"')
+        hint = 'write one, such as "a creature in a hat"; or give pairs of pictures with --data'
+        yield Problem("slider.positive", what, hint)
     elif slider.positive.strip() == slider.negative.strip():
         what = f"is the same as slider.negative ({slider.positive!r}): there is nothing to move"
         yield Problem("slider.positive", what, "write more of the attribute into one of them")
 
 
-def _no_pictures(s: TrainSettings) -> Iterator[Problem]:
-    for name in ("path", "reg", "folders"):
-        if is_given(s, "data", name):
-            what = "is given, and a slider is trained from prompts alone: it looks at no pictures"
-            yield Problem(f"data.{name}", what, "leave it out, or set train.kind to lora")
+def _one_of_both(s: TrainSettings) -> Iterator[Problem]:
+    if is_given(s, "slider", "positive", "negative") and s.data.path is not None:
+        what = "is given, and so are prompts: a slider is trained from one of both"
+        hint = "leave it out, or slider.positive and slider.negative"
+        yield Problem("data.path", what, hint)
 
 
 def _unet_is_trained(s: TrainSettings) -> Iterator[Problem]:
@@ -46,31 +41,22 @@ def _unet_is_trained(s: TrainSettings) -> Iterator[Problem]:
         yield Problem("adapter.unet", what, "set it to true")
 
 
-def _rate_is_a_number(s: TrainSettings) -> Iterator[Problem]:
-    if s.optimizer.seeks_lr:
-        what = "is find, which is measured on pictures, and a slider has none"
-        yield Problem("optimizer.lr", what, "give a number, such as 2e-4")
-
-
-def _is_not_judged(s: TrainSettings) -> Iterator[Problem]:
-    if s.train.stop == "best":
-        what = "is best, which judges by the training pictures, and a slider has none"
-        yield Problem("train.stop", what, "set it to end")
-
-
 def _keeps_no_output(s: TrainSettings) -> Iterator[Problem]:
     if s.preservation.enabled is True:
         what = "is true, and a slider has no captions to keep the base model's output for"
-        yield Problem("preservation.enabled", what, "name what is to stay in slider.preserve")
+        hint = "name what is to stay in slider.preserve"
+        if s.data.path is not None:
+            hint = "leave it out; what both pictures of a pair have in common stays"
+        yield Problem("preservation.enabled", what, hint)
 
 
-def _about_images(s: TrainSettings) -> Iterator[Problem]:
-    fields = [(name, key) for name in ABOUT_IMAGES for key in sections()[name].model_fields]
-    fields += [(path.partition(".")[0], path.partition(".")[2]) for path in SINGLE]
-    for section, name in fields:
-        if is_given(s, section, name):
-            what = "has no effect: a slider is trained from prompts, without pictures"
-            yield Problem(f"{section}.{name}", what, "remove it")
+def _for_prompts(s: TrainSettings) -> Iterator[Problem]:
+    if kind_facts(s).contrast(s) != "pairs":
+        return
+    for name in OF_PROMPTS:
+        if is_given(s, "slider", name):
+            what = "has no effect: pairs of pictures say what changes, how far, and what stays"
+            yield Problem(f"slider.{name}", what, "remove it")
 
 
 def _empty_words(s: TrainSettings) -> Iterator[Problem]:
@@ -81,8 +67,6 @@ def _empty_words(s: TrainSettings) -> Iterator[Problem]:
         yield Problem("slider.preserve", "the same words stand there twice", "remove one")
 
 
-CONTRADICTIONS: tuple[Check, ...] = (
-    *(_no_pictures, _unet_is_trained, _rate_is_a_number, _is_not_judged, _keeps_no_output),
-)
+CONTRADICTIONS: tuple[Check, ...] = (_one_of_both, _unet_is_trained, _keeps_no_output)
 
-ODDITIES: tuple[Check, ...] = (_about_images, _empty_words)
+ODDITIES: tuple[Check, ...] = (_for_prompts, _empty_words)

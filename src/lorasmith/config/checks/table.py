@@ -11,6 +11,7 @@ from types import ModuleType
 
 from lorasmith.config.checks import (
     adapter,
+    contrast,
     data,
     embedding,
     full,
@@ -23,7 +24,7 @@ from lorasmith.config.kinds import kind_facts
 from lorasmith.config.schema import TrainSettings, all_settings
 from lorasmith.core.errors import Problem
 
-SUBJECTS = (data, adapter, embedding, full, slider, optimizer, loss, run)
+SUBJECTS = (data, adapter, embedding, full, slider, contrast, optimizer, loss, run)
 OF_SECTIONS = {"adapter": adapter, "embedding": embedding, "full": full, "slider": slider}
 """Subjects that are about a section which not every kind of run has a use for."""
 
@@ -60,7 +61,7 @@ def _subjects(settings: TrainSettings) -> list[ModuleType]:
 
 def missing_data(settings: TrainSettings) -> list[Problem]:
     """A run needs images, or prompts in their place; settings that are only looked at do not."""
-    if not kind_facts(settings).takes_images:
+    if kind_facts(settings).contrast(settings) == "prompts":
         return list(slider.missing_prompts(settings))
     if settings.data.path is not None or settings.data.folders:
         return []

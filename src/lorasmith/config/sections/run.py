@@ -25,7 +25,7 @@ class RunSettings(Section):
         "what is trained: a LoRA, of the type that adapter.type says; or (embedding) words of your "
         "own, by vectors alone, a textual inversion; or both in one file; or (full) the base's own "
         "weights, those that full.layers says, which are saved as a checkpoint; or (slider) a LoRA "
-        "that moves an attribute up and down, by the prompts of [slider], without pictures",
+        "that moves an attribute up and down, by the prompts of [slider] or by pairs of pictures",
         why="a small file that every program reads, and that goes with others",
     )
 

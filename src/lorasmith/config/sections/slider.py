@@ -1,4 +1,7 @@
-"""Settings of concept sliders: which prompts pull an attribute up and down, and how far."""
+"""Settings of concept sliders: which prompts pull an attribute up and down, and how far.
+
+Pairs of images, in place of the prompts, are in ``data.path``.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,17 @@ from lorasmith.config.values import Texts
 
 class SliderSettings(Section):
     """A concept slider (`train.kind = "slider"`): a LoRA whose strength, from -2 to 2, moves an
-    attribute; trained from prompts, without pictures."""
+    attribute; trained from prompts, without pictures, or from pairs of pictures (`data.path`)."""
 
     target: str = setting(
         "",
-        "what is changed, as a prompt: a creature",
+        "what is changed, as a prompt: a creature; with pairs, the caption of every picture",
         why="all that the model draws",
     )
     positive: str = setting(
-        "", "the target with more of the attribute: a creature in a hat", why="must be given"
+        "",
+        "the target with more of the attribute: a creature in a hat",
+        why="must be given, or pairs of pictures",
     )
     negative: str = setting(
         "",

@@ -210,6 +210,7 @@ def check_dataset(
     warnings: Sequence[Problem] = (),
     held_out: Sequence[DatasetImage] = (),
     decode: bool = True,
+    captioned: bool = True,
     observer: Observer = ignore,
     controls: Controls | None = None,
 ) -> CheckReport:
@@ -230,6 +231,7 @@ def check_dataset(
         warnings: of other checks of the same images.
         held_out: images that are not trained on; they are looked at as well.
         decode: look into every image, not at its header only.
+        captioned: images should have captions of their own.
         observer: told of progress.
         controls: asked between images.
 
@@ -250,6 +252,7 @@ def check_dataset(
     # One beside the folders is found once more there.
     ignored = [one for one in scan.ignored if one.path.resolve() not in tables]
     dataset_warnings = _warnings(scan, dataset, facts, alike, tokens, batch, processes, max_tokens)
+    dataset_warnings += checks.missing_captions(scan) if captioned else ()
     return CheckReport(
         (*scan.problems, *damaged, *wrong_faces(dataset)),
         (*dataset_warnings, *warnings),
@@ -281,7 +284,6 @@ def _warnings(
         *scan.warnings,
         *checks.unused_masks(scan, dataset),
         *dict.fromkeys(note for group in dataset.groups for note in group.buckets.notes),
-        *checks.missing_captions(scan),
         *checks.long_captions(tokens, max_tokens),
         *checks.unused_syntax(dataset),
         *checks.odd_captions(dataset),

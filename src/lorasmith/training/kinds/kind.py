@@ -90,14 +90,15 @@ class PromptTriple:
         return PromptTriple(*(", ".join(t for t in (text, words) if t) for text in texts))
 
 
-class PromptTraining(Protocol):
-    """How runs are trained that look at no images: on prompts. All are functions of settings."""
+class ContrastTraining(Protocol):
+    """How runs are trained that learn a difference: between prompts, or between the two sides of
+    pairs of images. All are functions of settings."""
 
-    strengths: tuple[float, ...]
-    """Those that each sample is drawn at, in one row."""
+    has_pairs: bool
+    """Whether there are pairs of images; otherwise prompts stand in their place."""
 
     def captions(self, settings: TrainSettings) -> list[str]:
-        """What stands in the place of images: a prompt for each."""
+        """Without images, a prompt for each that would be there; else the caption of all."""
 
     def further(self, settings: TrainSettings) -> list[str]:
         """All other prompts whose text features are used."""
@@ -223,8 +224,11 @@ class Kind(Protocol):
     """Whether its files are so large that a run does not begin where there is no room for them."""
 
     @property
-    def prompts(self) -> PromptTraining | None:
-        """How it is trained without images; ``None``: it is trained on images."""
+    def strengths(self) -> tuple[float, ...]:
+        """Those that each sample is drawn at, in one row; none: each is a drawing as it is."""
+
+    def contrast(self, settings: TrainSettings) -> ContrastTraining | None:
+        """How a difference is learned; ``None``: it is trained on images and their captions."""
 
     has_strength: bool
     """Whether who draws with it says how much of it to apply."""
@@ -267,7 +271,10 @@ class Kind(Protocol):
 class PlainKind:
     """What a :class:`Kind` does that asks nothing of captions, files or the finished result."""
 
-    prompts: PromptTraining | None = None
+    strengths: tuple[float, ...] = ()
+
+    def contrast(self, settings: TrainSettings) -> ContrastTraining | None:
+        return None
 
     def check_files(self, settings: TrainSettings) -> None:
         """There are none."""

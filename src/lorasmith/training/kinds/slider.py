@@ -1,4 +1,5 @@
-"""Concept sliders, ``train.kind = "slider"``: adapters of the UNet, trained from prompts."""
+"""Concept sliders, ``train.kind = "slider"``: adapters of the UNet, trained from prompts or from
+pairs of images."""
 
 from __future__ import annotations
 
@@ -8,15 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorasmith.adapters.network import AdapterNetwork
+from lorasmith.config.kinds import kind_facts
 from lorasmith.config.schema import TrainSettings, replace_settings
 from lorasmith.core.events import Observer, ignore
 from lorasmith.models.open import OpenedCheckpoint
 from lorasmith.training.kinds.adapter import AdapterKind
-from lorasmith.training.kinds.kind import Encoder, PromptTraining, PromptTriple
+from lorasmith.training.kinds.kind import ContrastTraining, Encoder, PromptTriple
 from lorasmith.training.kinds.trained import Trained
 
 if TYPE_CHECKING:
     from lorasmith.models.diffusion_model import DiffusionModel
+    from lorasmith.training.kinds.pair_objective import PairSliderObjective
     from lorasmith.training.kinds.slider_objective import SliderObjective
     from lorasmith.training.objective import Objective
 
@@ -25,9 +28,9 @@ STRENGTHS = (-2.0, -1.0, 0.0, 1.0, 2.0)
 
 class SliderPrompts:
     """The three prompts of a slider, once for each attribute that is to stay; see
-    :class:`lorasmith.training.kinds.kind.PromptTraining`."""
+    :class:`lorasmith.training.kinds.kind.ContrastTraining`."""
 
-    strengths: tuple[float, ...] = STRENGTHS
+    has_pairs = False
 
     def captions(self, settings: TrainSettings) -> list[str]:
         return [triple.target for triple in triples_of(settings)]
@@ -72,10 +75,49 @@ class SliderPrompts:
         return 3 + 2 + (settings.slider.latent_steps + 1) / 2 * bool(settings.slider.latent_steps)
 
 
+class SliderPairs:
+    """Pairs of images, of which all have the slider's target as their caption."""
+
+    has_pairs = True
+
+    def captions(self, settings: TrainSettings) -> list[str]:
+        return [settings.slider.target]
+
+    def further(self, settings: TrainSettings) -> list[str]:
+        return []
+
+    def describe(self, settings: TrainSettings) -> list[str]:
+        of = f" of {settings.slider.target!r}" if settings.slider.target else ""
+        return [f"pairs of pictures{of}: at 1 towards one side, at -1 towards the other"]
+
+    def objective(
+        self,
+        settings: TrainSettings,
+        objective: Objective,
+        trained: Trained,
+        text: Encoder,
+        items: Sequence[int],
+    ) -> PairSliderObjective:
+        from lorasmith.training.kinds.pair_objective import PairSliderObjective
+
+        assert isinstance(trained, AdapterNetwork)
+        parts = {one.name: getattr(objective, one.name) for one in fields(objective)}
+        return PairSliderObjective(**parts, network=trained)
+
+    def passes(self, settings: TrainSettings) -> float:
+        return 2  # The other side's, forward and back.
+
+
+PROMPTS, PAIRS = SliderPrompts(), SliderPairs()
+
+
 class SliderKind(AdapterKind):
     """A LoRA of any type on the UNet alone; see :class:`lorasmith.training.kinds.kind.Kind`."""
 
-    prompts: PromptTraining | None = SliderPrompts()
+    strengths = STRENGTHS
+
+    def contrast(self, settings: TrainSettings) -> ContrastTraining | None:
+        return PAIRS if kind_facts(settings).contrast(settings) == "pairs" else PROMPTS
 
     def default_name(self, settings: TrainSettings) -> str:
         return "slider"

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -127,12 +127,12 @@ class SimulatedRun:
     def step(self) -> MemoryEstimate:
         """A training step of the micro-batch that needs most."""
         objective = build_objective(self.settings, self.model)
-        prompts = kind_of(self.settings).prompts
+        contrast = kind_of(self.settings).contrast(self.settings)
         width, height, count = self.use.micro_batch
         shape = (count, *self._latents(width, height))
         samples = list(range(shape[0]))
-        if prompts is not None:
-            objective = prompts.objective(
+        if contrast is not None:
+            objective = contrast.objective(
                 self.settings, objective, self.trained, self, [0] * len(samples)
             )
         trains_text = kind_of(self.settings).trains_text(self.settings)
@@ -150,6 +150,8 @@ class SimulatedRun:
             samples,
             whole=GlobalBatch.of_strangers(samples),
         )
+        if contrast is not None and contrast.has_pairs:
+            batch = replace(batch, opposite=batch)
 
         def forward() -> Generator[Tensor, None, None]:
             self.trained.begin_step(

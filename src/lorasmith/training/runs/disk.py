@@ -63,6 +63,7 @@ def planned_disk(run_plan: RunPlan, disk: Disk, files: int) -> dict[str, int]:
         for item in run_plan.dataset.items
         if item.repeats and run_plan.has_images
     )
+    cells *= 2 if run_plan.opposites is not None else 1
     architecture = run_plan.architecture
     latents = cells // architecture.latent_factor**2 * architecture.latent_channels * 2 * 4
     return {

@@ -127,10 +127,12 @@ def own_word(folder: RunFolder, settings: TrainSettings) -> str:
 
 
 def _data(run: Run) -> str:
-    prompts = kind_of(run.settings).prompts
-    if prompts is not None:
-        return _plain("; ".join(prompts.describe(run.settings)))
+    contrast = kind_of(run.settings).contrast(run.settings)
+    if contrast is not None and not contrast.has_pairs:
+        return _plain("; ".join(contrast.describe(run.settings)))
     images = {item.image.path for item in run.run_plan.dataset.items if not item.reg}
+    if contrast is not None:
+        return f"{quantity(len(images), 'pair')} of pictures"
     return quantity(len(images), "picture")
 
 

@@ -178,14 +178,14 @@ def draw_samples(run: Run, step: int, epoch: int | None) -> None:
         return
     with eval_weights(run.trainer):
         saved = run.trained.as_saved(PRECISIONS[run.settings.save.precision])
-    prompts = kind_of(run.settings).prompts
+    strengths = kind_of(run.settings).strengths
     # The base model alone before the first step, when the LoRA changes nothing yet.
     shown = run.trained.replaced_by(saved) if step else run.trained.detached()
     with run.stopwatch.phase("sampling"), shown:
-        if prompts is None or not step:
-            _draw(run, step, epoch)
+        if strengths and step:
+            _draw_strips(run, saved, strengths, step, epoch)
         else:
-            _draw_strips(run, saved, prompts.strengths, step, epoch)
+            _draw(run, step, epoch)
 
 
 def _draw(run: Run, step: int, epoch: int | None) -> None:
@@ -207,7 +207,7 @@ def _draw(run: Run, step: int, epoch: int | None) -> None:
 
 def draw_last(run: Run, step: int) -> None:
     """What every run of its kind has drawn at its end, where the settings draw no samples."""
-    if kind_of(run.settings).prompts is None or not run.processes.main:
+    if not kind_of(run.settings).strengths or not run.processes.main:
         return
     drawn = should(run.settings.sample, step, 0, False, last=True)
     if not (drawn and run.folder.strip.exists()):

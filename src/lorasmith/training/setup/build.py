@@ -28,6 +28,7 @@ from lorasmith.training.setup.base_model import open_base
 from lorasmith.training.setup.context import RunContext
 from lorasmith.training.sources import (
     CachedText,
+    LatentSource,
     TextSource,
     latent_source,
     measured_sources,
@@ -88,13 +89,16 @@ def build_run(context: RunContext) -> Run:
     with stopwatch.phase("encoding"):
         validation_sources = measured_sources(context, model)
         latents = latent_source(context, run_plan.dataset, model)
+        opposites: LatentSource | None = None
+        if run_plan.opposites is not None:
+            opposites = latent_source(context, run_plan.opposites, model)
         preservation = run_plan.preservation
         further = preservation.all_captions() if preservation is not None else []
-        prompts = kind_of(settings).prompts
-        further += prompts.further(settings) if prompts is not None else []
+        contrast = kind_of(settings).contrast(settings)
+        further += contrast.further(settings) if contrast is not None else []
         text = text_source(context, run_plan.dataset, model, further)
         # A step has no use for what has encoded all there is.
-        if not latents.needs_model:
+        if not latents.needs_model and not (opposites is not None and opposites.needs_model):
             model.offload("vae")
         if isinstance(text, CachedText):
             model.offload(*model.text_encoders)
@@ -113,6 +117,7 @@ def build_run(context: RunContext) -> Run:
         batch=settings.train.batch,
         accumulation=settings.train.accumulation,
         preservation=preservation,
+        opposites=opposites,
     )
     trained = kind_of(settings).build(settings, model, context.observer)
     trained.attach()
@@ -183,9 +188,9 @@ def _trainer(
     settings, kind = context.settings, kind_of(context.settings)
     groups = kind.groups(settings, trained, precision.dtype)
     objective = build_objective(settings, model)
-    if kind.prompts is not None:
+    if (contrast := kind.contrast(settings)) is not None:
         items = [sample.item for sample in context.run_plan.dataset.samples]
-        objective = kind.prompts.objective(settings, objective, trained, text, items)
+        objective = contrast.objective(settings, objective, trained, text, items)
     return TrainStep(
         model,
         trained,

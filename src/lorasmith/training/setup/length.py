@@ -220,8 +220,8 @@ def plan_length(
     return PlannedLength(replace_settings(settings, changes), length, changes, warnings)
 
 
-def plan_length_of_prompts(settings: TrainSettings, steps_per_epoch: int) -> PlannedLength:
-    """As :func:`plan_length` where there are no images: what is usual, unless it is set."""
+def usual_length(settings: TrainSettings, steps_per_epoch: int) -> PlannedLength:
+    """As :func:`plan_length` where a difference is learned: what is usual, unless it is set."""
     run = settings.train
     changes: dict[str, Any] = {}
     steps = run.steps
@@ -230,7 +230,6 @@ def plan_length_of_prompts(settings: TrainSettings, steps_per_epoch: int) -> Pla
     elif steps is None:
         assert isinstance(run.epochs, int)
         steps = run.epochs * steps_per_epoch
-    assert steps is not None, "kinds without images have a usual length"
     changes |= _intervals(settings, steps, steps_per_epoch, by_epochs=False, validates=False)
     return PlannedLength(replace_settings(settings, changes), None, changes, ())
 

@@ -37,7 +37,6 @@ from lorasmith.data.triggers import Trigger, apply_triggers
 from lorasmith.models.families.table import Architecture
 from lorasmith.models.placeholders import Placeholders
 from lorasmith.models.tokenizer import count_tokens
-from lorasmith.training.kinds.kind import PromptTraining
 from lorasmith.training.kinds.table import kind_of
 from lorasmith.training.lr_schedules import warmup_oddities
 from lorasmith.training.lr_search import search_oddities, size_for
@@ -49,13 +48,13 @@ from lorasmith.training.preservation import (
 from lorasmith.training.setup.base_defaults import SuitedSettings, suit
 from lorasmith.training.setup.base_model import open_base
 from lorasmith.training.setup.check_parts import check_against_model, check_parts
+from lorasmith.training.setup.contrast_data import ContrastData, pair_data, prompt_data
 from lorasmith.training.setup.hardware import (
     AdaptedSettings,
     adapt_to_hardware,
     slow_device,
 )
 from lorasmith.training.setup.length import PlannedLength, plan_length
-from lorasmith.training.setup.prompt_data import prompt_data
 
 T = TypeVar("T")
 
@@ -80,6 +79,7 @@ class RunPlan:
         length: how the number of steps came about, where it was worked out.
         has_images: or is trained on prompts, and items of ``scan`` and ``dataset`` are no files.
         origins: where settings come from that are not as by default, by setting.
+        opposites: of pairs of images the other side, in the same order as ``dataset``.
     """
 
     settings: TrainSettings
@@ -98,6 +98,7 @@ class RunPlan:
     length: PlannedLength | None = None
     origins: Mapping[str, str] = field(default_factory=dict)
     has_images: bool = True
+    opposites: Dataset | None = None
 
     @cached_property
     def fingerprint(self) -> str:
@@ -106,6 +107,7 @@ class RunPlan:
         items = [
             *self.dataset.items,
             *(self.validation_set.dataset.items if self.validation_set else ()),
+            *(self.opposites.items if self.opposites else ()),
         ]
         paths = [item.image.path for item in items]
         paths += [item.mask.path for item in items if item.mask is not None]
@@ -253,15 +255,20 @@ def preflight(
         what = f"steps before the {processes} processes have summed their gradients"
         problems.append(Problem("full.fused_backward", what, "leave it out, or take one process"))
     architecture = None
-    prompts = kind_of(settings).prompts
-    if prompts is not None:
+    contrast = kind_of(settings).contrast(settings)
+    if contrast is not None:
         problems += checks.missing_data(settings)
         if checkpoint is not None:
             check_against_model(settings, checkpoint, problems)
         if checkpoint is None or suited is None or problems:
             raise UserError(dict.fromkeys(problems))
-        model = checkpoint.architecture
-        return _planned_on_prompts(prompts, suited, adapted, model, processes, origins or {})
+        architecture = checkpoint.architecture
+        if contrast.has_pairs:
+            buckets = buckets_of(settings, architecture)
+            data = pair_data(contrast, settings, buckets, processes, observer, controls)
+        else:
+            data = prompt_data(contrast, settings, architecture, processes)
+        return _plan_of(data, suited, adapted, architecture, origins or {})
     collect_problems(problems, lambda: finish_interrupted(data_folders(settings), observer))
     folders = collect_problems(problems, lambda: folder_specs(settings))
     images, groups, extension = None, None, settings.captions.extension
@@ -356,26 +363,23 @@ def _counter(placeholders: Placeholders) -> Callable[[str], int]:
     return (lambda text: len(placeholders.token_ids(text))) if placeholders else count_tokens
 
 
-def _planned_on_prompts(
-    prompts: PromptTraining,
+def _plan_of(
+    data: ContrastData,
     suited: SuitedSettings,
     adapted: AdaptedSettings | None,
     architecture: Architecture,
-    processes: int,
     origins: Mapping[str, str],
 ) -> RunPlan:
-    """The rest of :func:`preflight` for a run that looks at no images."""
-    data = prompt_data(
-        prompts, adapted.settings if adapted else suited.settings, architecture, processes
-    )
+    """The rest of :func:`preflight` for a run that learns a difference."""
     origins = {**origins, **suited.origins}
     origins |= dict.fromkeys(adapted.replaced if adapted else (), "this machine")
     origins |= dict.fromkeys(data.length.changes, "the usual length of such runs")
     settings = data.length.settings
+    data_folder = settings.data.path
     return RunPlan(
         settings,
         settings.save.name or kind_of(settings).default_name(settings),
-        settings.save.output,
+        settings.save.output if data_folder is None else data_folder,
         architecture,
         data.scan,
         data.dataset,
@@ -385,7 +389,8 @@ def _planned_on_prompts(
         adapted=adapted,
         suited=suited,
         origins=origins,
-        has_images=False,
+        has_images=data.opposites is not None,
+        opposites=data.opposites,
     )
 
 

@@ -19,6 +19,7 @@ from lorasmith.models.diffusion_model import Conditioning, DiffusionModel
 from lorasmith.models.families.table import FAMILIES
 from lorasmith.models.load import load_model
 from lorasmith.tensors.rng import normal
+from lorasmith.training.kinds.slider import PROMPTS as OF_PROMPTS
 from lorasmith.training.kinds.slider import SliderKind, triples_of
 from lorasmith.training.kinds.slider_objective import (
     SliderObjective,
@@ -62,7 +63,7 @@ def parts(
     network = KIND.build(settings, model)
     network.attach()
     plain = build_objective(settings, model)
-    objective = KIND.prompts.objective(settings, plain, network, Live(model), [0, 0])  # type: ignore[union-attr]
+    objective = OF_PROMPTS.objective(settings, plain, network, Live(model), [0, 0])
     assert isinstance(objective, SliderObjective)
     zeros = torch.zeros(2, 4, 8, 8)
     texts = [triples_of(settings)[0].target] * 2
@@ -170,8 +171,8 @@ def test_what_is_preserved_stands_behind_each_prompt(base: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "where", "word"),
     [
-        ("data.path=.", "data.path", "no pictures"),
-        ("data.reg=.", "data.reg", "no pictures"),
+        ("data.path=.", "data.path", "one of both"),
+        ("data.reg=.", "data.reg", "from prompts"),
         ("adapter.unet=false", "adapter.unet", "UNet alone"),
         ("adapter.targets=te-only", "adapter", "UNet"),
         ("optimizer.lr=find", "optimizer.lr", "a number"),

@@ -1,0 +1,69 @@
+"""Checks of runs that learn a difference, between prompts or between the two sides of pairs of
+images: what there must not be, and what has no effect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lorasmith.config.checks.base import Check, is_given
+from lorasmith.config.kinds import kind_facts
+from lorasmith.config.schema import TrainSettings, sections
+from lorasmith.core.errors import Problem
+
+WITHOUT_CAPTIONS = (
+    *("captions", "validation", "data.folders", "data.reg"),
+    *("loss.prior_weight", "loss.masked", "loss.mask_folder", "loss.outside_mask"),
+)
+"""Sections and settings about captions, about what is held out, and about which parts of images
+are learned, and from which images."""
+
+WITHOUT_IMAGES = (
+    *(*WITHOUT_CAPTIONS, "buckets", "augment", "data.background", "loss.noise_offset"),
+    *("loss.adaptive_noise_scale", "loss.multires_iterations", "loss.input_perturbation"),
+)
+"""These, and those about how images are shown, and about the noise that is put on them."""
+
+REFUSED = ("data.folders", "data.reg")
+
+
+def _no_other_pictures(s: TrainSettings) -> Iterator[Problem]:
+    contrast = kind_facts(s).contrast(s)
+    for path in REFUSED if contrast is not None else ():
+        if is_given(s, *path.split(".")):
+            what = "is given, and such a run is trained on the pairs of pictures in data.path"
+            if contrast == "prompts":
+                what = "is given, and a slider is trained from prompts, or from pairs in data.path"
+            yield Problem(path, what, "leave it out")
+
+
+def _rate_is_a_number(s: TrainSettings) -> Iterator[Problem]:
+    if s.optimizer.seeks_lr and kind_facts(s).contrast(s) is not None:
+        what = "is find, which is measured on pictures with captions, and such a run has none"
+        yield Problem("optimizer.lr", what, "give a number, or leave it out")
+
+
+def _is_not_judged(s: TrainSettings) -> Iterator[Problem]:
+    if s.train.stop == "best" and kind_facts(s).contrast(s) is not None:
+        what = "is best, which judges by likeness to the training pictures, and such a run has "
+        what += "none that are to be drawn"
+        yield Problem("train.stop", what, "set it to end")
+
+
+def _has_no_effect(s: TrainSettings) -> Iterator[Problem]:
+    contrast = kind_facts(s).contrast(s)
+    if contrast is None:
+        return
+    why = "trained from prompts, without pictures"
+    if contrast == "pairs":
+        why = "trained on pairs of pictures, without captions"
+    for path in WITHOUT_IMAGES if contrast == "prompts" else WITHOUT_CAPTIONS:
+        section, _, name = path.partition(".")
+        for key in [name] if name else sections()[section].model_fields:
+            if f"{section}.{key}" not in REFUSED and is_given(s, section, key):
+                what = f"has no effect: {kind_facts(s).title} is {why}"
+                yield Problem(f"{section}.{key}", what, "remove it")
+
+
+CONTRADICTIONS: tuple[Check, ...] = (_no_other_pictures, _rate_is_a_number, _is_not_judged)
+
+ODDITIES: tuple[Check, ...] = (_has_no_effect,)
