@@ -183,6 +183,7 @@ from fastapi.testclient import TestClient
 from lorasmith.jobs.engine.planning import PlanningEngine
 from lorasmith.studio.app import create_app
 app = create_app(Path({str(workspace)!r}))
+print("numpy" in sys.modules)  # a fifth of the start, and 12 MB
 app.state.engine = PlanningEngine(Path({str(workspace)!r}), (sys.executable, "-c", {STUB!r}))
 client = TestClient(app, base_url="http://127.0.0.1")
 for values in ({{"adapter.rank": 8}}, {{"optimizer.lr": 1e-4}}, {{"adapter.rank": "x"}}):
@@ -195,4 +196,4 @@ print("torch" in sys.modules)
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
     )
-    assert done.stdout.strip() == "False", done.stderr
+    assert done.stdout.split() == ["False", "False"], done.stderr

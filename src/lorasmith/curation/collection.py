@@ -1,7 +1,7 @@
 """What folders of images hold: images, their captions and what else lies beside them.
 
 Opening reads no caption and no image; captions are read when they are asked for, sizes come from
-headers, and what takes decoding is measured once (see :mod:`lorasmith.curation.facts`).
+headers, and what takes decoding is measured once (see :mod:`lorasmith.curation.facts_store`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 
 from lorasmith.core.errors import DatasetError, Problem
@@ -25,7 +24,8 @@ from lorasmith.core.files import is_utf8
 from lorasmith.curation.changes.journal import NAME as JOURNAL
 from lorasmith.curation.changes.journal import UNFINISHED, WAIT, Journal, unfinished_text
 from lorasmith.curation.changes.trash import STORE
-from lorasmith.curation.facts import FactsStore, ImageFacts
+from lorasmith.curation.facts import ImageFacts
+from lorasmith.curation.facts_store import FactsStore
 from lorasmith.data.caption_files import read_caption
 from lorasmith.data.captions import split_tags
 from lorasmith.data.companions import find_companions, masks_in_folders, stem_of
@@ -47,7 +47,7 @@ _NUMBERED = re.compile(r"\d+_.*", re.DOTALL)
 _OTHER_FOLDERS = frozenset(("log", "logs", "mdl", "model", "models"))
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class CollectionImage:
     """One image file.
 
@@ -64,14 +64,23 @@ class CollectionImage:
     root: Path
     caption_path: Path | None = None
     companions: tuple[Path, ...] = ()
+    # By hand, as a cached property would give each of ten thousand images a dictionary.
+    _caption: str | None = field(default=None, init=False, repr=False)
+    _tags: list[str] | None = field(default=None, init=False, repr=False)
 
-    @cached_property
+    @property
     def caption(self) -> str:
-        """As training reads it: lines stripped, without empty ones; "" where there is none.
+        """As training reads it: lines stripped, without empty ones; "" where there is none. Read
+        once.
 
         Raises:
             DatasetError: the file cannot be read.
         """
+        if self._caption is None:
+            self._caption = self._read_caption()
+        return self._caption
+
+    def _read_caption(self) -> str:
         if self.caption_path is None:
             return ""
         try:
@@ -80,11 +89,26 @@ class CollectionImage:
             what = f"the caption cannot be read: {error.strerror}"
             raise DatasetError.of(self.caption_path, what, "mend or remove it") from error
 
-    @cached_property
+    @property
     def tags(self) -> list[str]:
         """Of the caption's first line."""
-        # Most stand in many captions: of ten thousand they take 14 MB less so.
-        return list(map(sys.intern, split_tags(self.caption)))
+        if self._tags is None:
+            # Most stand in many captions: of ten thousand they take 14 MB less so.
+            self._tags = list(map(sys.intern, split_tags(self.caption)))
+        return self._tags
+
+    @property
+    def is_read(self) -> bool:
+        """Whether its caption could be read, and was."""
+        return self._caption is not None
+
+    def take_texts(self, other: CollectionImage) -> None:
+        """What another one for the same caption file knows of it."""
+        self._caption, self._tags = other._caption, other._tags
+
+    def forget_texts(self) -> None:
+        """The caption's file is another now."""
+        self._caption = self._tags = None
 
     @property
     def new_caption_path(self) -> Path:

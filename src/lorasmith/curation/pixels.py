@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from lorasmith.curation.facts import Pixels
 from lorasmith.curation.images.trim import find_border, reduced
 from lorasmith.data.images import decoded_image
 
@@ -35,30 +35,6 @@ _STANDARD = np.array([
 _QUALITIES = np.arange(1, 101)
 _SCALES = np.where(_QUALITIES < 50, 5000 // _QUALITIES, 200 - 2 * _QUALITIES)
 _SUMS = np.clip((_STANDARD * _SCALES[:, None] + 50) // 100, 1, 255).sum(1)
-
-
-@dataclass(frozen=True, slots=True)
-class Pixels:
-    """
-    Args:
-        darkest, lightest: brightness, 0 to 1, that 2 % of the pixels are below, and above.
-        chroma: difference of the channels that 1 % of the pixels exceed, 0 to 1; a grey has none.
-        detail: share of the pixels that clearly differ from their neighbours.
-        flat: share of the pixels that are as their neighbours.
-        plain: share of the rim that is of its middle colour.
-        subject: left, top, right, bottom of what is not of that colour, in shares of 255; empty
-            where nothing is.
-        border: share of the area that is bars or a frame, 0 to 1.
-    """
-
-    darkest: float
-    lightest: float
-    chroma: float
-    detail: float
-    flat: float
-    plain: float
-    subject: bytes
-    border: float
 
 
 def measure_pixels(paths: Sequence[Path], thumbnails: Sequence[Image.Image]) -> list[Pixels]:

@@ -13,13 +13,14 @@ import unicodedata
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
-
-import numpy as np
+from typing import TYPE_CHECKING, Literal
 
 from lorasmith.core.errors import DatasetError
 from lorasmith.data.images import MASK_SUFFIXES, SUFFIXES, glance, readable_suffixes
 from lorasmith.data.layout import FolderSpec, entries_of, is_mask_folder
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Kind = Literal["mask", "control image", "preview"]
 
@@ -235,6 +236,8 @@ def _is_stencil(path: Path) -> bool:
 
 
 def _pixels(path: Path) -> np.ndarray | None:
+    import numpy as np  # seldom needed, and most who list a folder need nothing else of it
+
     try:
         return np.asarray(glance(path).thumbnail, dtype=np.int16)
     except DatasetError:

@@ -19,13 +19,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
-import numpy as np
 from PIL import Image, ImageColor, UnidentifiedImageError
 
 from lorasmith.core.errors import DatasetError, Problem
 from lorasmith.data.decode_memory import decode_memory, decoded_bytes
+
+if TYPE_CHECKING:
+    import numpy as np
 
 # What damaged files make Pillow's decoders raise; the list comes from its fuzzers' findings.
 DECODER_ERRORS = (
@@ -251,6 +253,7 @@ def glance(path: Path, *, detail: int = 0) -> Glance:
     Raises:
         DatasetError: as :func:`load_picture`.
     """
+
     with _opened(path) as image:
         header, mode = _header_of(image), image.mode
         quantisation = dict(getattr(image, "quantization", None) or {})
@@ -264,7 +267,7 @@ def glance(path: Path, *, detail: int = 0) -> Glance:
         transparent = False
         if image.has_transparency_data:
             alpha = image.convert("RGBA").getchannel("A")
-            transparent = bool(np.asarray(alpha).min() < 255)
+            transparent = alpha.histogram()[255] < alpha.width * alpha.height
         # Box-reduced first: all that follows is then over a hundredth of the pixels.
         direct = image.mode in ("RGB", "L", "RGBA")
         small = image.reduce(factors) if direct else to_rgb(image, (255, 255, 255)).reduce(factors)
@@ -314,6 +317,8 @@ def fit(
     Returns:
         uint8 array (bottom - top, right - left, 3).
     """
+    import numpy as np
+
     width, height = resized
     left, top, right, bottom = crop
     assert 0 <= left < right <= width, (resized, crop)
@@ -330,6 +335,8 @@ def fit(
 def to_rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
     """Any Pillow mode to RGB; 16-bit greys are scaled, where Pillow alone would clip them."""
     if image.mode.startswith(("I", "F")):
+        import numpy as np
+
         values = np.asarray(image, dtype=np.float32)
         scale = 255 / 65535 if values.size and values.max() > 255 else 1.0
         image = Image.fromarray((values * scale + 0.5).clip(0, 255).astype(np.uint8))
@@ -356,6 +363,8 @@ def _shrink(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
     Pillow's box filter takes or leaves whole pixels, which shows as uneven lines at ratios just
     above 1; here a pixel on a border is shared between both sides by its covered fraction.
     """
+    import numpy as np
+
     rows = _shrink_rows(pixels.reshape(pixels.shape[0], -1), height)
     turned = rows.reshape(height, pixels.shape[1], 3).transpose(1, 0, 2)
     columns = _shrink_rows(np.ascontiguousarray(turned).reshape(pixels.shape[1], -1), width)
@@ -365,6 +374,8 @@ def _shrink(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
 
 def _shrink_rows(values: np.ndarray, count: int) -> np.ndarray:
     """Area average of (H, N) to float32 (count, N), count <= H."""
+    import numpy as np
+
     height = values.shape[0]
     if count == height:
         return values.astype(np.float32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import importlib.util
 import ipaddress
 import logging
@@ -30,6 +31,8 @@ _PORTS_TRIED = 20
 _SECONDS_TO_END = 2
 _LOOKS = 3.0
 """Seconds between two looks for a runner of the queue."""
+_LARGE_BLOCK = 65_536
+"""Bytes from which on memory is mapped, and given back, by itself."""
 
 
 def serve(
@@ -58,6 +61,7 @@ def serve(
     """
     require_studio()
     _require_folders(workspace, allowed)
+    _keep_little_memory()
     token = secrets.token_urlsafe(32) if host else ""
     with contextlib.closing(_listen(host or "127.0.0.1", port)) as listener:
         from lorasmith.studio.app import create_app
@@ -76,6 +80,23 @@ def serve(
                 threading.Thread(target=browse, args=(opened,), daemon=True).start()
 
         _run(app, listener, started)
+
+
+def _keep_little_memory() -> None:
+    """Have the C library give freed memory back. Call it before there are threads.
+
+    By itself glibc gives each thread an arena of its own, and stops mapping large blocks by
+    themselves once some were freed: what was needed for one moment, of many, stays for ever. Other
+    systems have other allocators, and nothing is done there.
+    """
+    if sys.platform != "linux":
+        return
+    arena_max, mmap_threshold, trim_threshold = -8, -3, -1  # malloc.h
+    with contextlib.suppress(OSError, AttributeError):  # musl has no such call
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(arena_max, 2)
+        mallopt(mmap_threshold, _LARGE_BLOCK)
+        mallopt(trim_threshold, _LARGE_BLOCK)
 
 
 def require_studio() -> None:

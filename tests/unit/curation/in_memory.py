@@ -19,7 +19,7 @@ PLAIN = ImageFacts(
 def image(name: str, caption: str = "", folder: str = "") -> CollectionImage:
     """One whose caption is never read."""
     made = CollectionImage(ROOT / folder / name, folder, ROOT)
-    made.caption, made.tags = caption, split_tags(caption)
+    made._caption, made._tags = caption, split_tags(caption)
     return made
 
 

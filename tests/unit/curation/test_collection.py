@@ -14,11 +14,12 @@ from PIL import Image, ImageFilter
 
 from lorasmith.core.errors import DatasetError, Stopped
 from lorasmith.core.events import Controls
-from lorasmith.curation import facts as facts_module
+from lorasmith.curation import measuring
 from lorasmith.curation.changes.plan import Plan
 from lorasmith.curation.changes.trash import STORE
 from lorasmith.curation.collection import dataset_root, open_collection
-from lorasmith.curation.facts import FactsStore, measure_image
+from lorasmith.curation.facts_store import FactsStore
+from lorasmith.curation.measuring import measure_image
 from lorasmith.formats.run_paths import RUN_FILES
 
 Save = Callable[..., Path]
@@ -145,7 +146,7 @@ def test_facts_are_remembered_by_content(tmp_path: Path, save: Save) -> None:
     assert all(fact.problem == "" for fact in first.values())
     (tmp_path / "more").mkdir()
     shutil.move(tmp_path / "a.png", tmp_path / "more" / "z.png")
-    with mock.patch.object(facts_module, "glance", side_effect=AssertionError("decoded")):
+    with mock.patch.object(measuring, "glance", side_effect=AssertionError("decoded")):
         again = open_collection(tmp_path).measure()
     assert again[tmp_path / "more" / "z.png"] == first[tmp_path / "a.png"]
     save(tmp_path / "b.png", 100, 90)

@@ -13,15 +13,10 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from lorasmith.core.errors import Stopped
 from lorasmith.core.events import Controls, Event, Progress
-from lorasmith.curation import facts as facts_module
-from lorasmith.curation.facts import (
-    FactsStore,
-    ImageFacts,
-    measure_image,
-    measure_images,
-    perceptual_hashes,
-)
-from lorasmith.curation.pixels import Pixels
+from lorasmith.curation import measuring
+from lorasmith.curation.facts import ImageFacts, Pixels
+from lorasmith.curation.facts_store import FactsStore
+from lorasmith.curation.measuring import measure_image, measure_images, perceptual_hashes
 
 
 def random_image(seed: int, coarse: int) -> Image.Image:
@@ -126,7 +121,7 @@ def test_only_new_images_are_decoded_again(tmp_path: Path, monkeypatch: pytest.M
         decoded.extend(paths)
         return original(paths, hashes, closely=closely)
 
-    monkeypatch.setattr(facts_module, "measure_images", watched)
+    monkeypatch.setattr(measuring, "measure_images", watched)
     assert FactsStore(tmp_path).measure(paths) == first
     assert decoded == []
     assert all(facts.pixels is None for facts in first.values())

@@ -27,8 +27,7 @@ from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.core.file_names import whole_path
 from lorasmith.curation.changes.plan import Plan, name_within
 from lorasmith.curation.collection import Collection, CollectionImage, open_collection
-from lorasmith.curation.facts import ImageFacts
-from lorasmith.curation.pixels import Pixels
+from lorasmith.curation.facts import ImageFacts, Pixels
 from lorasmith.curation.tagger.labels import Labels
 from lorasmith.curation.tagger.scores import Scored, kept_scores
 from lorasmith.data.buckets import plan_buckets

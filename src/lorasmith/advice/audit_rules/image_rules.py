@@ -13,12 +13,11 @@ from lorasmith.advice.audit.inputs import AuditInputs
 from lorasmith.core.errors import DatasetError
 from lorasmith.core.text import quantity
 from lorasmith.curation.changes.plan import Plan
-from lorasmith.curation.facts import ImageFacts
+from lorasmith.curation.facts import ImageFacts, Pixels
 from lorasmith.curation.images.convert import PALETTE
 from lorasmith.curation.images.converting import Frames, Target, plan_conversions
 from lorasmith.curation.images.crop import CropRule
 from lorasmith.curation.images.cropping import choose_crops, plan_crops
-from lorasmith.curation.pixels import Pixels
 from lorasmith.curation.sorting.dedupe import remove_images
 from lorasmith.data.images import decoded_image, parse_colour
 from lorasmith.data.scan import size_problem

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 from PIL import Image
 
 from lorasmith.data.buckets import Size
@@ -61,6 +60,8 @@ class Geometry:
 def resized(image: Image.Image, size: Size) -> Image.Image:
     """As training scales images: by area averaging to shrink, by Lanczos to grow. Palettes become
     RGB, black and white becomes grey; transparent colours count by their opacity."""
+    import numpy as np
+
     if image.mode == "P" or image.mode == "1" or image.mode.startswith(("I", "F")):
         if image.has_transparency_data:
             image = image.convert("RGBA")

@@ -8,8 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations, pairwise
 from pathlib import Path
 
-import numpy as np
-
 from lorasmith.curation.facts import ImageFacts
 from lorasmith.data.cache.file_memo import hash_file
 
@@ -98,6 +96,8 @@ def alike(first: ImageFacts, second: ImageFacts) -> bool:
 def grey_difference(first: ImageFacts, second: ImageFacts) -> float:
     """Of 24x24 thumbnails, 0 to 255: what 98 % of the cells differ by at most, once brightness and
     contrast are made equal."""
+    import numpy as np
+
     one, other = (
         np.frombuffer(each.greys, np.uint8).astype(np.float32) for each in (first, second)
     )

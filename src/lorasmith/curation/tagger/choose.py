@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-import numpy as np
-
 from lorasmith.curation.edit.spelling import TagList, bare, with_spaces
 from lorasmith.curation.tagger.labels import CATEGORIES, ONE_OF, Labels
 from lorasmith.curation.tagger.scores import ImageScores
@@ -51,6 +49,8 @@ class TagChooser:
     """The tags of images by their scores, by :class:`TagRules`; ``names`` has them by label."""
 
     def __init__(self, labels: Labels, rules: TagRules) -> None:
+        import numpy as np
+
         self._rules = rules
         limits = {category: THRESHOLDS[category] for category in CATEGORIES}
         limits |= rules.thresholds
@@ -71,6 +71,8 @@ class TagChooser:
 
     def __call__(self, scores: ImageScores) -> list[str]:
         """The tags, each once."""
+        import numpy as np
+
         found = scores.values >= self._limits[scores.labels]
         labels, values = scores.labels[found], scores.values[found]
         ranks = self._ranks[labels]

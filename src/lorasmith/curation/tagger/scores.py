@@ -17,8 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from lorasmith.core.disk import discard
 from lorasmith.core.errors import Problem
@@ -28,6 +27,9 @@ from lorasmith.curation.changes.trash import STORE
 from lorasmith.curation.tagger.labels import Labels
 from lorasmith.data.cache.file_memo import hash_file
 from lorasmith.data.recorded_crops import crop_record_beside
+
+if TYPE_CHECKING:
+    import numpy as np
 
 FOLDER = "scores"
 FLOOR = 0.01
@@ -57,6 +59,8 @@ class ImageScores:
     @classmethod
     def of(cls, values: np.ndarray) -> ImageScores:
         """From all scores, (labels,)."""
+        import numpy as np
+
         (labels,) = np.nonzero(values >= np.float32(FLOOR))
         return cls(labels.astype(np.int32), values[labels].astype(np.float32))
 
@@ -129,6 +133,8 @@ class ScoreStore:
 
     def get(self, content: str) -> ImageScores | None:
         """The scores of the image with this hash."""
+        import numpy as np
+
         try:
             row = self._database.execute(
                 "SELECT labels, scores FROM scores WHERE hash = ?", (content,)

@@ -14,7 +14,6 @@ from lorasmith.curation.token_counts import LIMITS, tokenize
 from lorasmith.data.captions import split_tags
 from lorasmith.jobs.curating.changes import ConflictError, apply
 from lorasmith.jobs.curating.open_dataset import OpenDataset
-from lorasmith.models.tokenizer import token_ids
 
 
 class TokenChunk(BaseModel):
@@ -129,6 +128,8 @@ def write(dataset: OpenDataset, name: str, former: str, text: str) -> CaptionRec
 
 def count_tokens(text: str) -> TokensRecord:
     """CLIP tokens of a caption's first line, to the letter."""
+    from lorasmith.models.tokenizer import token_ids
+
     line = _first_line(text)
     tokenized = tokenize(line)
     pieces = line.split(",")

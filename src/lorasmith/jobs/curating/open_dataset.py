@@ -27,10 +27,10 @@ from lorasmith.core.files import file_version
 from lorasmith.curation.changes.plan import Plan
 from lorasmith.curation.changes.trash import STORE
 from lorasmith.curation.collection import Collection, CollectionImage, open_collection
-from lorasmith.curation.facts import NAME as FACTS
+from lorasmith.curation.facts_store import NAME as FACTS
 from lorasmith.data.caption_files import TABLE_SUFFIXES
 from lorasmith.formats.run_paths import RUN_FILES
-from lorasmith.jobs.curating.reading import Reading, tags_or_none, take_texts
+from lorasmith.jobs.curating.reading import Reading, tags_or_none
 from lorasmith.jobs.curating.tag_index import TagTable
 
 _MOST_OPEN = 4
@@ -271,7 +271,10 @@ class OpenDataset:
     def captions_are_good(self) -> bool:
         """Whether each could be read, when all were."""
         self.tags()
-        return all("tags" in image.__dict__ for image in self.images)
+        are_good: bool = self.remembered(
+            "captions are good", lambda: all(image.is_read for image in self.images)
+        )
+        return are_good
 
     def refresh(self, *, close: bool = False) -> bool:
         """Follow what has happened to the files.
@@ -376,10 +379,10 @@ class OpenDataset:
         for image in collection.images:
             old = captions.get(image.caption_path) if image.caption_path is not None else None
             if old is not None and files.of(old.caption_path) == before.of(old.caption_path):
-                take_texts(image, old)
+                image.take_texts(old)
         self._collection = collection
         self._places = {self.name_of(image): n for n, image in enumerate(collection.images)}
-        unread = [image for image in collection.images if "caption" not in image.__dict__]
+        unread = [image for image in collection.images if not image.is_read]
         self._read(unread if self._reading is None else collection.images)
 
     def _read(self, images: list[CollectionImage]) -> None:
@@ -432,8 +435,7 @@ class OpenDataset:
         self._image_changes += any(image.path in changed for image in self.images)
         for image in self.images:
             if image.caption_path in changed:
-                for name in ("caption", "tags"):
-                    image.__dict__.pop(name, None)
+                image.forget_texts()
 
 
 def _read_on(dataset: weakref.ref[OpenDataset], reading: Reading) -> None:

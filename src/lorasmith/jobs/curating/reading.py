@@ -62,15 +62,8 @@ class Reading:
             self._sizes += len(self._read)
             return
         for copy in self._read:
-            take_texts(self._images[self._captions], copy)
+            self._images[self._captions].take_texts(copy)
             self._captions += 1
-
-
-def take_texts(image: CollectionImage, other: CollectionImage) -> None:
-    """What another one for the same caption file knows of it."""
-    for name in ("caption", "tags"):
-        if name in other.__dict__:
-            image.__dict__[name] = other.__dict__[name]
 
 
 def tags_or_none(image: CollectionImage) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,11 +40,25 @@ class TagTable:
         """As filters compare them."""
         return list(map(folded, self.names))
 
+    @cached_property
+    def distinct_rows(self) -> list[list[int]]:
+        """As ``rows``, each tag of an image once."""
+        return [row if len(set(row)) == len(row) else list(dict.fromkeys(row)) for row in self.rows]
+
+    @cached_property
+    def images(self) -> list[array[int]]:
+        """The places of the images that have each tag."""
+        images = [array("I") for _ in self.names]
+        for place, row in enumerate(self.distinct_rows):
+            for tag in row:
+                images[tag].append(place)
+        return images
+
     def counts_in(self, images: Sequence[int]) -> list[int]:
         """How many of some images, by their places, have each tag."""
         if len(images) == len(self.rows):
             return self.counts
-        counts = Counter(chain.from_iterable(dict.fromkeys(self.rows[place]) for place in images))
+        counts = Counter(chain.from_iterable(map(self.distinct_rows.__getitem__, images)))
         return [counts[place] for place in range(len(self.names))]
 
     def taken(self, node: Node) -> list[int] | None:
@@ -55,8 +70,8 @@ class TagTable:
     def _taken(self, node: Node) -> set[int] | None:
         if isinstance(node, TextTerm) and node.key == "tag":
             fits = fits_tag(node.value)
-            wanted = {place for place, name in enumerate(self.folded_names) if fits(name)}
-            return {place for place, row in enumerate(self.rows) if not wanted.isdisjoint(row)}
+            tags = [tag for tag, name in enumerate(self.folded_names) if fits(name)]
+            return set(chain.from_iterable(map(self.images.__getitem__, tags)))
         if isinstance(node, Not):
             inner = self._taken(node.node)
             return set(range(len(self.rows))) - inner if inner is not None else None

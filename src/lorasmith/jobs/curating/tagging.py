@@ -16,7 +16,6 @@ from lorasmith.curation.edit.new_captions import Mode, NewCaptions
 from lorasmith.curation.filter import parse_filter
 from lorasmith.curation.tagger.choose import THRESHOLDS, TagChooser, TagRules
 from lorasmith.curation.tagger.scores import FOLDER, Scored, kept_scores
-from lorasmith.curation.tagger.tagging import write_tags
 from lorasmith.jobs.curating.changes import (
     ChangesRecord,
     Part,
@@ -168,6 +167,8 @@ def write_kept_tags(dataset: OpenDataset, question: TagQuestion, part: Part) -> 
     Raises:
         DatasetError: no tagger has looked at the images, or the filter is wrong.
     """
+    from lorasmith.curation.tagger.tagging import write_tags  # with NumPy
+
     scored = scores_of(dataset)
     if scored is None:
         what = "no tagger has looked at these pictures yet"

@@ -10,12 +10,15 @@ import math
 from array import array
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from lorasmith.core.growing_log import GrowingLog, number_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Row = NDArray[np.float64]
 
 CURVES = (
     *("epoch", "loss", "smoothed_loss", "preservation_loss", "grad_norm", "weight_norm"),
@@ -83,6 +86,8 @@ class MetricsLog:
         Where there are more rows than ``points`` they are brought together so that each curve
         keeps its lowest and its highest value: two rows for as many steps as they stand for.
         """
+        import numpy as np
+
         steps = np.array(self._steps)
         begin = int(np.searchsorted(steps, after, side="right"))
         rows = len(steps) - begin
@@ -112,11 +117,10 @@ def _curve_values(record: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
                 yield f"{title}/{plain_text(group)}", value
 
 
-Row = NDArray[np.float64]
-
-
 def _ends(steps: Row, width: int) -> Row:
     """The first and the last step of each ``width``."""
+    import numpy as np
+
     first, last = steps[::width], steps[width - 1 :: width]
     if len(last) < len(first):
         last = np.append(last, steps[-1])
@@ -127,6 +131,8 @@ def _ends(steps: Row, width: int) -> Row:
 def _extremes(values: Row, width: int) -> Row:
     """The lowest and the highest of each ``width`` values, in the order in which they came; a
     single one stands first, and gaps stay gaps."""
+    import numpy as np
+
     padded = np.full(-(-len(values) // width) * width, np.nan)
     padded[: len(values)] = values
     cells = padded.reshape(-1, width)

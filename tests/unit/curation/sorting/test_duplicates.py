@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image, ImageEnhance
 from scipy.spatial import cKDTree
 
-from lorasmith.curation.facts import ImageFacts, measure_image
+from lorasmith.curation.facts import ImageFacts
+from lorasmith.curation.measuring import measure_image
 from lorasmith.curation.sorting.duplicates import MAX_DISTANCE, near_duplicates
 from lorasmith.curation.sorting.versions import (
     _patterns,
