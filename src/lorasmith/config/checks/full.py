@@ -103,12 +103,6 @@ def _clipped_by_itself(s: TrainSettings) -> Iterator[Problem]:
         yield Problem("full.fused_backward", what, "0 is off")
 
 
-def _for_adapters(s: TrainSettings) -> Iterator[Problem]:
-    if s.optimizer.loraplus_ratio != 1.0:
-        what = "has no effect on a base's own weights, which have no up matrix"
-        yield Problem("optimizer.loraplus_ratio", what, "remove it")
-
-
 def _high_rate(s: TrainSettings) -> Iterator[Problem]:
     facts = optimizer_facts(s.optimizer.name)
     highest = 0.0 if s.optimizer.seeks_lr else max(trained_rates(s).values(), default=0.0)
@@ -122,4 +116,4 @@ CONTRADICTIONS: tuple[Check, ...] = (
     *(_fused_backward, _weights_are_at_hand, _snapshots_are_not_judged, _saved_as_the_base),
 )
 
-ODDITIES: tuple[Check, ...] = (_clipped_by_itself, _for_adapters, _high_rate)
+ODDITIES: tuple[Check, ...] = (_clipped_by_itself, _high_rate)

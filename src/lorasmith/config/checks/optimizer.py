@@ -275,6 +275,12 @@ def _schedule(s: TrainSettings) -> Iterator[Problem]:
         )
 
 
+def _up_matrices(s: TrainSettings) -> Iterator[Problem]:
+    if s.optimizer.loraplus_ratio != 1.0 and "adapter" not in kind_facts(s).sections:
+        what = f"has no effect: train.kind is {s.train.kind}, which has no up matrix"
+        yield Problem("optimizer.loraplus_ratio", what, "remove it")
+
+
 CONTRADICTIONS: tuple[Check, ...] = (
     _optimizer_takes_args,
     _adafactor_warms_up_its_own_steps,
@@ -290,4 +296,5 @@ ODDITIES: tuple[Check, ...] = (
     _adafactor,
     _schedule_free,
     _schedule,
+    _up_matrices,
 )

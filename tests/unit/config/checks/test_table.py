@@ -49,6 +49,11 @@ ODDITIES = [
         "larger than conv_rank",
     ),
     (["adapter.conv_alpha=1"], "adapter.conv_alpha", "no effect"),
+    (
+        ["train.kind=embedding", "optimizer.lr=5e-3", "optimizer.loraplus_ratio=4"],
+        "optimizer.loraplus_ratio",
+        "no up matrix",
+    ),
     (["optimizer.name=Prodigy", "schedule.name=constant"], "optimizer.lr", "set lr to 1"),
     (["optimizer.name=Prodigy", "optimizer.lr=1"], "schedule.name", "use constant"),
     (["optimizer.text_encoder_lr=0"], "optimizer.text_encoder_lr", "not trained"),
