@@ -12,13 +12,14 @@ import argparse
 import json
 import shutil
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from lorasmith.core.errors import SettingsError
 from lorasmith.core.files import atomic_path, parse_toml
 from lorasmith.models.open import DEFAULTS_KEY, DEMO
-from lorasmith.training.setup.base_defaults import read_entry
+from lorasmith.training.setup.base_defaults import OF_KINDS, read_entry
 
 TABLE = Path(__file__).with_name("defaults.toml")
 # Tensors begin at a multiple of it, as safetensors has it.
@@ -32,14 +33,19 @@ def defaults_entry(table: Path = TABLE) -> str:
         SettingsError: it names what is no setting, or not one for a base to say.
     """
     sections = parse_toml(table.read_text(encoding="utf-8"))
-    values = {
-        f"{name}.{key}": value for name, one in sections.items() for key, value in one.items()
-    }
-    text = json.dumps(values)
+    kinds = {name: _flat(one) for name, one in sections.pop(OF_KINDS, {}).items()}
+    text = json.dumps({**_flat(sections), **({OF_KINDS: kinds} if kinds else {})})
     _, problems = read_entry(text, str(table))
+    for kind in kinds:
+        problems += read_entry(text, str(table), kind)[1]
     if problems:
         raise SettingsError(problems)
     return text
+
+
+def _flat(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Values by setting."""
+    return {f"{name}.{key}": value for name, one in sections.items() for key, value in one.items()}
 
 
 def write_entry(path: Path, entry: str) -> None:

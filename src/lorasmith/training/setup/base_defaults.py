@@ -1,13 +1,15 @@
 """Settings that nobody chose: as the base model says that they suit it, else as its family does.
 
 What the user or a preset set stays. A base says it in one entry of its file's metadata,
-``lorasmith.defaults``, a JSON object of values by setting: ``{"optimizer.lr": 4e-3}``. What is
-wrong in it is said and left out, so that a base of a newer version can be used.
+``lorasmith.defaults``, a JSON object of values by setting: ``{"optimizer.lr": 4e-3}``. These are
+meant for LoRAs; what another kind of run wants otherwise stands under "kinds":
+``{"kinds": {"full": {"optimizer.lr": 1e-4}}}``. What is wrong in it is said and left out, so that a
+base of a newer version can be used.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,12 +30,15 @@ from lorasmith.models.open import DEFAULTS_KEY, OpenedCheckpoint
 # nor code: its file comes from anywhere.
 SECTIONS = ("adapter", "buckets", "optimizer", "schedule", "loss", "preservation", "train")
 SINGLE = (
+    *("embedding.vectors", "embedding.norm", "full.text_encoder"),
     *("model.clip_skip", "model.max_tokens", "data.resolution", "captions.shuffle"),
     *("captions.keep_tokens", "captions.dropout", "captions.tag_dropout", "augment.flip"),
     *("sample.negative", "sample.steps", "sample.cfg", "sample.sampler", "sample.size"),
     "performance.threads",
 )
-REFUSED = ("adapter.init_from", "loss.masked", "loss.mask_folder", "train.seed")
+REFUSED = ("adapter.init_from", "loss.masked", "loss.mask_folder", "train.seed", "train.kind")
+# Below it, by kind, what is not meant for LoRAs.
+OF_KINDS = "kinds"
 
 # What was meant together with another setting, and goes where that one is chosen otherwise.
 MEANT_WITH = {
@@ -44,6 +49,7 @@ MEANT_WITH = {
     "train.steps": ("train.epochs",),
 }
 
+BASE = "the base model"
 SHOWN_VALUE = 60
 
 
@@ -54,6 +60,7 @@ class SuitedSettings:
     Args:
         suggested: all that base and family say, by setting, whether it was chosen otherwise or not.
         origins: of those settings that are as they say: who said it.
+        of_kind: of those, what the base says of this kind of run: whatever is usual elsewhere.
         warnings: what is wrong with what the base says.
     """
 
@@ -61,6 +68,7 @@ class SuitedSettings:
     suggested: Mapping[str, Any]
     origins: Mapping[str, str]
     warnings: tuple[Problem, ...] = ()
+    of_kind: frozenset[str] = frozenset()
 
 
 def suit(settings: TrainSettings, checkpoint: OpenedCheckpoint) -> SuitedSettings:
@@ -69,14 +77,17 @@ def suit(settings: TrainSettings, checkpoint: OpenedCheckpoint) -> SuitedSetting
     With ``model.defaults = false`` they stay as they are.
     """
     family = checkpoint.architecture.family
-    values, warnings = read_entry(checkpoint.defaults, str(checkpoint.source))
+    where = str(checkpoint.source)
+    values, warnings = read_entry(checkpoint.defaults, where)
+    of_kind, wrong = read_entry(checkpoint.defaults, where, settings.train.kind)
     facts = kind_facts(settings)
     idle = {section for other in KINDS.values() for section in other.sections} - {*facts.sections}
     layers = tuple(
         (origin, {path: v for path, v in layer.items() if path.partition(".")[0] not in idle})
         for origin, layer in (
+            (BASE, of_kind),
             (f"train.kind {settings.train.kind}", facts.defaults),
-            ("the base model", values),
+            (BASE, values),
             (family.title, family.defaults),
         )
     )
@@ -96,10 +107,16 @@ def suit(settings: TrainSettings, checkpoint: OpenedCheckpoint) -> SuitedSetting
         chosen |= layer.keys()
     if not settings.model.defaults:
         return SuitedSettings(settings, suggested, {})
-    origins = _fitting(settings, suggested, origins)
+    origins = _fitting(settings, suggested, origins, of_kind.keys())
     # What comes of it holds, so that a run that is resumed goes on with the same.
     taken = {"model.defaults": False, **{path: suggested[path] for path in origins}}
-    return SuitedSettings(replace_settings(settings, taken), suggested, origins, tuple(warnings))
+    return SuitedSettings(
+        replace_settings(settings, taken),
+        suggested,
+        origins,
+        (*warnings, *wrong),
+        frozenset(origins.keys() & of_kind.keys()),
+    )
 
 
 def is_chosen(settings: TrainSettings, path: str) -> bool:
@@ -108,12 +125,15 @@ def is_chosen(settings: TrainSettings, path: str) -> bool:
     return name in getattr(settings, section).model_fields_set
 
 
-def read_entry(text: str, where: str) -> tuple[dict[str, Any], list[Problem]]:
+def read_entry(
+    text: str, where: str, kind: str | None = None
+) -> tuple[dict[str, Any], list[Problem]]:
     """The values of a base's entry by setting, and what is wrong with the rest of it.
 
     Args:
         text: the entry, "" where there is none.
         where: the base, for messages.
+        kind: what it says of this kind of run alone; ``None`` for all else.
     """
     if not text:
         return {}, []
@@ -123,14 +143,34 @@ def read_entry(text: str, where: str) -> tuple[dict[str, Any], list[Problem]]:
     except (ValueError, RecursionError):
         entry = None
     if not isinstance(entry, dict):
-        return {}, [Problem(place, "is no JSON object; it is left out")]
-    values, problems = {}, []
+        return {}, [] if kind else [Problem(place, "is no JSON object; it is left out")]
+    kinds, problems = _by_kind(entry.pop(OF_KINDS, {}), place)
+    if kind is not None:
+        entry, problems = kinds.get(kind, {}), []
+        place += f": {OF_KINDS}: {kind}"
+    values = {}
     for path, value in entry.items():
         try:
             values[path] = _checked(path, value)
         except ValueError as error:
             problems.append(Problem(place, f"{path[:SHOWN_VALUE]}: {error}; it is left out"))
     return values, problems
+
+
+def _by_kind(said: Any, place: str) -> tuple[dict[str, dict[str, Any]], list[Problem]]:
+    """What an entry says of each kind of run, and what of it is no such thing."""
+    if not isinstance(said, dict):
+        return {}, [Problem(place, f"{OF_KINDS} is no JSON object; it is left out")]
+    kinds, problems = {}, []
+    for name, one in said.items():
+        if name in KINDS and isinstance(one, dict):
+            kinds[name] = one
+        else:
+            what = "is no JSON object" if name in KINDS else "is not a known kind"
+            problems.append(
+                Problem(place, f"{OF_KINDS}: {name[:SHOWN_VALUE]}: {what}; it is left out")
+            )
+    return kinds, problems
 
 
 def may_say(path: str) -> bool:
@@ -167,14 +207,25 @@ def _optimizer_is_alike(name: str, layer: Mapping[str, Any], chosen: set[str]) -
 
 
 def _fitting(
-    settings: TrainSettings, suggested: Mapping[str, Any], origins: dict[str, str]
+    settings: TrainSettings,
+    suggested: Mapping[str, Any],
+    origins: dict[str, str],
+    measured: Collection[str],
 ) -> dict[str, str]:
-    """Those that contradict nothing that was chosen, and that have an effect beside it."""
+    """Those that contradict nothing that was chosen, and that have an effect beside it.
+
+    Args:
+        measured: what the base says of this kind of run; that others do otherwise is no matter.
+    """
     before = {*checks.contradictions(settings), *checks.warnings(settings)}
 
     def misfits(paths: Mapping[str, str]) -> int:
         changed = replace_settings(settings, {path: suggested[path] for path in paths})
-        odd = {one for one in checks.warnings(changed) if one.where in paths}
+        odd = {
+            one
+            for one in checks.warnings(changed)
+            if one.where in paths and one.where not in measured
+        }
         return len({*checks.contradictions(changed), *odd} - before)
 
     while count := misfits(origins):

@@ -154,7 +154,8 @@ class RunPlan:
     @property
     def warnings(self) -> list[Problem]:
         """What is odd about the settings together with the model and the images."""
-        warnings = checks.warnings(self.settings)
+        measured = self.suited.of_kind if self.suited is not None else frozenset()
+        warnings = [one for one in checks.warnings(self.settings) if one.where not in measured]
         warnings += self.suited.warnings if self.suited is not None else ()
         if self.adapted is not None:
             weights = self.architecture.denoiser_weights

@@ -86,6 +86,37 @@ def test_what_is_set_wins_then_the_base_then_the_family(
     assert again.settings == suited.settings, "a run that is resumed goes on with the same"
 
 
+def test_what_a_base_says_of_a_kind_goes_before_what_such_runs_want_elsewhere() -> None:
+    entry = {
+        "optimizer.lr": 2e-3,
+        "train.batch": 3,
+        "kinds": {"full": {"optimizer.lr": 7e-4}, "embedding": {"embedding.norm": "free"}},
+    }
+    by_kind = {
+        kind: suit(load_settings(None, [f"train.kind={kind}"]), base(entry))
+        for kind in ("lora", "full", "embedding")
+    }
+    rates = {kind: one.settings.optimizer.lr for kind, one in by_kind.items()}
+    assert rates == {"lora": 2e-3, "full": 7e-4, "embedding": 5e-3}
+    assert {one.settings.train.batch for one in by_kind.values()} == {3}
+    assert by_kind["embedding"].settings.embedding.norm == "free"
+    assert by_kind["full"].origins["optimizer.lr"] == "the base model"
+    assert by_kind["full"].of_kind == {"optimizer.lr"}
+    mine = suit(load_settings(None, ["train.kind=full", "optimizer.lr=1e-5"]), base(entry))
+    assert mine.settings.optimizer.lr == 1e-5
+    assert not mine.of_kind
+
+
+def test_what_is_wrong_in_what_a_base_says_of_a_kind_is_said_to_such_runs() -> None:
+    entry = base({"kinds": {"full": {"full.speed": 1, "optimizer.lr": 7e-4}}})
+    suited = suit(load_settings(None, ["train.kind=full"]), entry)
+    assert suited.settings.optimizer.lr == 7e-4
+    (problem,) = suited.warnings
+    assert problem.where == "demo: lorasmith.defaults: kinds: full"
+    assert "full.speed: is not a known setting" in problem.what
+    assert not suit(load_settings(None, []), entry).warnings
+
+
 def test_a_preset_wins_over_the_base() -> None:
     settings = load_settings(None, preset="character")
     suited = suit(settings, DEMO)
@@ -125,6 +156,10 @@ def test_it_can_be_switched_off() -> None:
         ({"adapter.init_from": "/tmp/a"}, "is not for a base model to say"),
         ({"log.wandb": "theirs"}, "is not for a base model to say"),
         ({"x" * 9999: 1}, "is not a known setting"),
+        ({"train.kind": "full"}, "is not for a base model to say"),
+        ({"kinds": [1]}, "kinds is no JSON object"),
+        ({"kinds": {"dora": {}}}, "kinds: dora: is not a known kind"),
+        ({"kinds": {"full": 1}}, "kinds: full: is no JSON object"),
     ],
 )
 def test_what_is_wrong_in_an_entry_is_left_out(entry: str | dict[str, Any], says: str) -> None:
@@ -153,6 +188,7 @@ def test_what_is_wrong_in_an_entry_is_left_out(entry: str | dict[str, Any], says
 def test_no_entry_breaks_anything(entry: dict[str, Any]) -> None:
     values, problems = read_entry(json.dumps(entry), "base")
     assert len(values) + len(problems) == len(entry)
+    assert read_entry(json.dumps({"kinds": {"full": entry}}), "base", "full")[0] == values
     assert suit(TrainSettings(), base(entry)).settings.model.path == "demo"
 
 
