@@ -41,4 +41,4 @@ def test_presets_plan_without_contradictions_or_oddities(
     assert plan.memory.peak.total > 0
     # The first of each part; LoRA+, which the base says, has others after it.
     lrs = {rate.part: rate.lr for rate in reversed(plan.rates)}
-    assert lrs.items() <= plan.run_plan.settings.optimizer.lrs.items()
+    assert lrs == {part: plan.run_plan.settings.optimizer.lr_of(part) for part in lrs}
