@@ -46,9 +46,26 @@ def _compares(test: Callable[..., object]) -> bool:
     return not {"assert_near", "near"}.isdisjoint(inspect.unwrap(test).__code__.co_names)
 
 
+def _mark_broad(items: list[pytest.Item]) -> None:
+    """Of a test with many parameters the suite takes some, evenly spread, the first among them."""
+    wide: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("broad_beyond"):
+            wide.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    for cases in wide.values():
+        mark = cases[0].get_closest_marker("broad_beyond")
+        assert mark is not None
+        (count,) = mark.args
+        kept = {number * len(cases) // count for number in range(count)}
+        for number, item in enumerate(cases):
+            if number not in kept:
+                item.add_marker(pytest.mark.broad)
+
+
 @pytest.hookimpl(tryfirst=True)  # Before -m looks at the markers.
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     begun = set()
+    _mark_broad(items)
     for item in items:
         if item.get_closest_marker("slow_but_first"):
             test = item.nodeid.partition("[")[0]

@@ -60,6 +60,7 @@ MARKS = {
 }
 
 
+@pytest.mark.broad_beyond(8)
 @pytest.mark.slow_but_first
 @pytest.mark.parametrize("name", CASES)
 def test_learns(name: str, tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def records(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (out / "rows.jsonl").read_text("utf-8").splitlines()]
 
 
-@pytest.mark.slow
+@pytest.mark.broad  # A minute; what it measures is held by the tests of what it calls.
 def test_every_table_is_printed(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(SCRIPT), "--tiny", "--device", "cpu", "--out", str(tmp_path / "out")],

@@ -36,6 +36,7 @@ CASES: dict[str, dict[str, str]] = {
 }
 
 
+@pytest.mark.broad_beyond(5)
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_learns(name: str, tmp_path: Path) -> None:

@@ -75,6 +75,7 @@ def test_none_is_left_out() -> None:
     assert set(OPTIMIZERS) <= set(CASES)
 
 
+@pytest.mark.broad_beyond(7)
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_learns_with_optimizer(case: str, tmp_path: Path) -> None:

@@ -161,7 +161,7 @@ def test_drawing_is_not_compiled() -> None:
     ("name", "kinds", "blocks"),
     # By hand: residual blocks from and to 12 pairs of numbers of channels in both, transformer
     # blocks of 3 widths in SD1.5 and of 2 in SDXL.
-    [("sd15", 12 + 3, 38), ("sdxl", 12 + 2, 87)],
+    [("sd15", 12 + 3, 38), pytest.param("sdxl", 12 + 2, 87, marks=pytest.mark.broad)],
 )
 def test_full_size_models_take_as_many_graphs_as_they_have_kinds_of_blocks(
     name: str, kinds: int, blocks: int
@@ -181,6 +181,7 @@ def test_full_size_models_take_as_many_graphs_as_they_have_kinds_of_blocks(
     assert left == []
 
 
+@pytest.mark.broad_beyond(4)
 @pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ADAPTERS)
 def test_every_adapter_compiles_whole(algorithm: str) -> None:

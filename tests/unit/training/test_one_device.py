@@ -196,6 +196,7 @@ QUICK = list(
 WHOLE = list(covering([{**own, **drop} for own in variants() for drop in DROPOUTS], REST, seed=2))
 
 
+@pytest.mark.broad_beyond(5)
 @pytest.mark.slow_but_first
 @pytest.mark.parametrize("row", QUICK, ids=label)
 def test_a_step_stays_on_its_device(row: Settings) -> None:

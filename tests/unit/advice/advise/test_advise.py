@@ -127,6 +127,7 @@ def test_the_rate_is_looked_for_where_the_run_is_long_enough(tmp_path: Path) -> 
     assert result.damping.alpha == 0.5
 
 
+@pytest.mark.broad_beyond(1)
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["sd1", "sd2", "sdxl"])
 def test_each_family_on_each_gpu(tmp_path: Path, family: str) -> None:

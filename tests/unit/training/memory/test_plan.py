@@ -104,6 +104,7 @@ def real_step(settings: TrainSettings, dtype: torch.dtype = torch.float32) -> in
     return profiled(step)
 
 
+@pytest.mark.broad_beyond(6)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "more",

@@ -95,6 +95,7 @@ def planned(chosen: dict[str, str]) -> MemoryEstimate:
     return step
 
 
+@pytest.mark.broad_beyond(5)
 @pytest.mark.slow
 @pytest.mark.parametrize("adapter", ADAPTERS)
 def test_a_plan_answers_for_every_adapter(card: Card, data: Path, tiny: Path, adapter: str) -> None:
@@ -143,7 +144,7 @@ def check_storage(steps: dict[str, MemoryEstimate]) -> None:
     assert order[-1].activations == pytest.approx(order[0].activations, rel=0.25)
 
 
-@pytest.mark.slow
+@pytest.mark.broad  # The same as above, with a model of the published sizes.
 def test_a_full_size_model_takes_less_in_fewer_bits(
     card: Card, data: Path, full_size: dict[str, Path]
 ) -> None:
