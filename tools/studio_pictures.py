@@ -99,6 +99,15 @@ def resize_one(page: Page) -> None:
     page.get_by_role("region", name="Figures").scroll_into_view_if_needed()
 
 
+def weigh_blocks(page: Page) -> None:
+    page.get_by_role("gridcell", name="zorp, ").click()
+    page.get_by_alt_text("Drawn as it is").wait_for(timeout=300_000)
+    for block, weight in (("OUT01", "0.25"), ("OUT02", "0.1"), ("OUT04", "0.5")):
+        page.get_by_label(f"Weight of {block}, as a number").fill(weight)
+    page.get_by_alt_text("Drawn with these weights").wait_for(timeout=300_000)
+    page.wait_for_timeout(500)
+
+
 SEVERAL = {"optimizer.lr": ["1e-3", "2e-3"]}
 
 PICTURES = {
@@ -110,6 +119,9 @@ PICTURES = {
     "dataset": Picture("/dataset", {"path": "{demo}/dataset"}, ".image-cell", choose_one),
     "sort": Picture("/sort", {"path": "{demo}/dataset"}, "main img", name_keys),
     "draw": Picture("/draw", {"project": "{demo}"}, ".lora-card", draw_four, height=900),
+    "blocks": Picture(
+        "/files", {"project": "{demo}", "tool": "blocks"}, ".card", weigh_blocks, height=900
+    ),
     "files": Picture(
         "/files", {"project": "{demo}", "tool": "resize"}, ".card", resize_one, height=900
     ),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from tests.browser.conftest import NARROW_TOO, Serve, require_open_to_everybody
 from tests.browser.studios import Server
@@ -101,6 +101,36 @@ def test_with_a_lora_by_clicks_and_again_by_keys(page, studio: Server) -> None:
     large.wait_for(state="detached")
     page.get_by_text("are taken").wait_for(timeout=FIRST_DRAWING)
     assert page.get_by_role("slider", name=slider, exact=True).input_value() == "1"
+    weigh_its_blocks(page, studio)
+
+
+def weigh_its_blocks(page, studio: Server) -> None:
+    """By the process that draws already: moved by keys, flipped, written as a file of its own."""
+    lora = studio.workspace / "zorp" / "loras" / "tiny.safetensors"
+    page.goto(studio.page("/files", tool="blocks", lora=str(lora)))
+    page.get_by_alt_text("Drawn as it is").wait_for(timeout=FIRST_DRAWING)
+    page.get_by_role("slider", name="Weight of BASE").focus()
+    page.keyboard.press("Home")
+    page.get_by_alt_text("Drawn with these weights").wait_for(timeout=FIRST_DRAWING)
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("b")
+    page.get_by_alt_text("Drawn as it is").wait_for()
+    page.keyboard.press("b")
+    trials = [path.read_bytes() for path in studio.workspace.glob(".lorasmith/drawings/trials/*")]
+    assert len(set(trials)) == len(trials) == 2
+    page.get_by_text("BASE is below 0").wait_for()
+    require_open_to_everybody(page)
+    page.get_by_label("Weight of BASE, as a number").fill("0.5")
+    page.get_by_role("button", name="Work out the figures").click()
+    page.locator(".command").get_by_text("merge").wait_for(timeout=FIRST_DRAWING)
+    assert page.get_by_role("link", name="Take to Train").get_attribute("href")
+    page.get_by_role("button", name="Write tiny-blocks.safetensors").click()
+    page.get_by_role("gridcell", name="tiny-blocks").wait_for(timeout=FIRST_DRAWING)
+    old, new = (load_file(path) for path in (lora, lora.with_name("tiny-blocks.safetensors")))
+    products = [
+        each[f"{LAYER}.lora_up.weight"] @ each[f"{LAYER}.lora_down.weight"] for each in (old, new)
+    ]
+    assert np.allclose(products[1], products[0] / 2, atol=1e-5)
 
 
 def test_a_dropped_picture_gives_its_settings(page, studio: Server, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from tests.studio.conftest import ADDRESS
 from tests.unit.jobs.drawings.stub import STUB
 
 from lorasmith.core.errors import PromptError
+from lorasmith.jobs.drawings import queue
 from lorasmith.jobs.drawings.queue import Drawings
 from lorasmith.jobs.engine.drawing import DrawingEngine
 from lorasmith.jobs.engine.giving_way import GivingWay, jobs_of
@@ -94,6 +95,21 @@ def test_a_drawing_from_its_asking_to_its_end(page: Page, workspace: Path) -> No
     assert record["state"] == "done"
     assert record["pictures"]
     assert page.get()[0]["id"] == record["id"]
+
+
+def test_a_trial_is_in_no_list_and_is_kept_for_a_while(
+    page: Page, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue, "MOST_TRIALS", 2)
+    trials = workspace / ".lorasmith" / "drawings" / "trials"
+    trials.mkdir(parents=True)
+    for number in range(4):
+        write_picture(trials / f"{number}.png")
+    record = page.post(project="zorp", prompt="zorp", trial=True)
+    assert f"--out {trials}" in record["command_line"]
+    assert page.ended(record["id"])["state"] == "done"
+    assert page.get() == page.get("/history", project="zorp")["pictures"] == []
+    assert [path.name for path in sorted(trials.iterdir())] == ["2.png", "3.png"]
 
 
 def test_cancelling(page: Page) -> None:

@@ -13,7 +13,7 @@ _COMMA = re.compile(r"\s*([-+]?\d+),(\d+)((?:e[-+]?\d+)?)\s*", re.IGNORECASE | r
 _THOUSANDS = 3
 _SIZE = re.compile(r"\s*(\d{1,6})\s*[xX×*]\s*(\d{1,6})\s*", re.ASCII)
 _SHORT = 60
-_UNITS = {1e3: "KB", 1e6: "MB", 1e9: "GB"}
+_UNITS = {1e3: "kB", 1e6: "MB", 1e9: "GB"}
 
 
 def parse_number(value: Any, *, whole: bool = False) -> float:

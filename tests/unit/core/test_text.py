@@ -135,7 +135,7 @@ def test_counts_in_words(arguments: tuple[int, str], text: str) -> None:
 
 @pytest.mark.parametrize(
     ("count", "text"),
-    [(0, "0 bytes"), (740, "740 bytes"), (1000, "1.0 KB"), (37_400_000, "37.4 MB"),
+    [(0, "0 bytes"), (740, "740 bytes"), (1000, "1.0 kB"), (37_400_000, "37.4 MB"),
      (99_940_000, "99.9 MB"), (99_960_000, "100 MB"), (999_400_000, "999 MB"),
      (999_600_000, "1.0 GB"), (6_940_000_000, "6.9 GB"), (5e12, "5000 GB")],
 )  # fmt: skip

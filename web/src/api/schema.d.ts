@@ -578,7 +578,7 @@ export interface paths {
         };
         /**
          * Drawings
-         * @description What is being drawn, what waits, and what has ended since the studio began.
+         * @description What is being drawn, what waits, and what has ended since the studio began, but trials.
          */
         get: operations["drawings_api_draw_get"];
         put?: never;
@@ -3040,6 +3040,8 @@ export interface components {
          *     Args:
          *         project: the folder whose LoRAs are used and whose ``drawings`` it joins; "" for the
          *             workspace.
+         *         trial: it is to be looked at once: it is in no list, and its pictures are kept apart, the
+         *             last ones of all trials.
          *         loras: beside those that the prompt's own tags name.
          */
         NewDrawing: {
@@ -3114,6 +3116,11 @@ export interface components {
             size?: string | null;
             /** Steps */
             steps?: number | null;
+            /**
+             * Trial
+             * @default false
+             */
+            trial: boolean;
             /** Vae */
             vae?: string | null;
             /** Wildcard Dir */

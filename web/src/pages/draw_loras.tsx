@@ -128,7 +128,7 @@ interface StrengthProps {
 }
 
 /** A slider, and a field for what lies beyond it. */
-function Strength({ label, text, value, least = -1, most = 2, onChange }: StrengthProps) {
+export function Strength({ label, text, value, least = -1, most = 2, onChange }: StrengthProps) {
   return (
     <div class="strength">
       <span class="small soft" aria-hidden="true">

@@ -65,6 +65,7 @@ export async function refreshRecords(): Promise<void> {
 
 /** A drawing as it is now. */
 export function takeRecord(record: Drawing): void {
+  if (record.drawing.trial) return; // Another page's.
   const others = records.value;
   const at = others.findIndex((each) => each.id === record.id);
   if (at >= 0) records.value = others.with(at, record);

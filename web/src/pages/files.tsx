@@ -10,12 +10,13 @@ import { useKeys } from "../keys";
 import { project } from "../project";
 import { alter, query, to } from "../router";
 import { session } from "../session";
+import { BlocksView } from "./files_blocks";
 import { FileView } from "./files_details";
 import { ToolView } from "./files_tool";
 
 type Lora = Schemas["LoraCard"] & { key: string; label: string };
 
-const PARTS = ["File", "Resize", "Merge", "Extract", "Bake", "Convert"] as const;
+const PARTS = ["File", "Blocks", "Resize", "Merge", "Extract", "Bake", "Convert"] as const;
 type Part = (typeof PARTS)[number];
 
 const WIDTH = 150;
@@ -62,6 +63,7 @@ export function FilesPage() {
   function show(next: Part) {
     alter({ tool: next === "File" ? null : next.toLowerCase() });
   }
+  const written = (path: string) => (found.reload(), setChosen([path]), alter({ lora: path }));
   function focusGrid() {
     document.querySelector<HTMLElement>(".card-grid")?.focus();
   }
@@ -69,6 +71,7 @@ export function FilesPage() {
     { keys: "/", does: "Search the files", run: () => document.querySelector<HTMLElement>("#search")?.focus() },
     { keys: "g", does: "Go to the cards", run: focusGrid },
     { keys: "i", does: "Show what the file is", run: () => show("File") },
+    { keys: "w", does: "Weigh its blocks", run: () => show("Blocks") },
     { keys: "r", does: "Resize it", run: () => show("Resize") },
     { keys: "m", does: "Merge those that are selected", run: () => show("Merge") },
   ]);
@@ -129,7 +132,9 @@ export function FilesPage() {
       <aside class="files-side" aria-label="The file and the tools">
         <Tabs names={PARTS} chosen={part} onChoose={show} label="The file and the tools" controls="about" />
         <div class="files-part" id="about" role="tabpanel" aria-label={part}>
-          {part === "File" ? (
+          {part === "Blocks" ? (
+            <BlocksView key={current} path={current} card={card} onWritten={written} />
+          ) : part === "File" ? (
             (found.data || found.error !== undefined) && (
               <FileView key={current} path={current} card={card} onChanged={found.reload} />
             )
@@ -139,7 +144,7 @@ export function FilesPage() {
               verb={part.toLowerCase() as Schemas["ToolForm"]["verb"]}
               current={current}
               selected={chosen}
-              onWritten={(path) => (found.reload(), setChosen([path]), alter({ lora: path }))}
+              onWritten={written}
             />
           )}
         </div>

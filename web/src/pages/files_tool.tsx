@@ -223,7 +223,7 @@ function ToolForm({ form, verb, current, selected, onWritten }: Props & { form: 
   );
 }
 
-function FiguresView({ figures }: { figures: NonNullable<Answer["figures"]> }) {
+export function FiguresView({ figures }: { figures: NonNullable<Answer["figures"]> }) {
   return (
     <section class="column" aria-label="Figures">
       <h3>{figures.written ? "Written" : "What it would be"}</h3>

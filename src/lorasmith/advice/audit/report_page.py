@@ -15,7 +15,7 @@ from lorasmith.core.text import quantity, word_list
 
 _IMAGES = 12  # of a finding
 _FINDINGS = 60  # of a rule
-# Of all small pictures; a page with more is slow to open. Each takes 5 KB.
+# Of all small pictures; a page with more is slow to open. Each takes 5 kB.
 _MOST_IMAGES = 2000
 
 

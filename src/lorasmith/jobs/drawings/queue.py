@@ -35,6 +35,8 @@ PATIENCE = 10.0
 """Seconds until a drawing that was cancelled is ended by force."""
 MOST_ENDED = 200
 """Drawings that have ended, of which is told."""
+MOST_TRIALS = 100
+"""Pictures of trials that are kept."""
 _OLD = 86_400.0
 
 
@@ -283,6 +285,14 @@ class Drawings:
     @property
     def _previews_folder(self) -> Path:
         return self._workspace / ".lorasmith" / DRAWINGS
+
+
+def folder_of_trials(workspace: Path) -> Path:
+    """Where the pictures of trials go; all but the last :data:`MOST_TRIALS` are removed."""
+    folder = workspace / ".lorasmith" / DRAWINGS / "trials"
+    for old in sorted(folder.glob("*.png"))[:-MOST_TRIALS]:
+        discard(old)
+    return folder
 
 
 def folder_of_today(base: Path) -> Path:

@@ -64,10 +64,13 @@ class NewDrawing(BaseModel):
     Args:
         project: the folder whose LoRAs are used and whose ``drawings`` it joins; "" for the
             workspace.
+        trial: it is to be looked at once: it is in no list, and its pictures are kept apart, the
+            last ones of all trials.
         loras: beside those that the prompt's own tags name.
     """
 
     project: str = ""
+    trial: bool = False
     prompt: str = ""
     loras: list[LoraUse] = []
     negative: str | None = None
@@ -108,7 +111,7 @@ class NewDrawing(BaseModel):
         Raises:
             UserError: a LoRA cannot be named in a prompt.
         """
-        values = self.model_dump(exclude_none=True, exclude={"project", "loras"})
+        values = self.model_dump(exclude_none=True, exclude={"project", "trial", "loras"})
         tags = [lora.tag() for lora in self.loras if lora.strength or lora.text_encoder]
         values["prompt"] = " ".join([self.prompt, *tags]).strip()
         return values

@@ -28,7 +28,7 @@ from lorasmith.core.files import file_version
 from lorasmith.jobs.curating.words import WordRecord, complete_word
 from lorasmith.jobs.drawings.history import DrawnPictures, drawn_pictures
 from lorasmith.jobs.drawings.loras import LoraCards, lora_cards, set_preview
-from lorasmith.jobs.drawings.queue import folder_of_today
+from lorasmith.jobs.drawings.queue import folder_of_today, folder_of_trials
 from lorasmith.jobs.drawings.records import (
     DrawingOptions,
     DrawingRecord,
@@ -158,8 +158,8 @@ def settings(studio: StudioDep, engine: EngineDep, path: str, project: str = "")
 
 @router.get("")
 def drawings(studio: StudioDep) -> list[DrawingRecord]:
-    """What is being drawn, what waits, and what has ended since the studio began."""
-    return studio.drawings.all()
+    """What is being drawn, what waits, and what has ended since the studio began, but trials."""
+    return [record for record in studio.drawings.all() if not record.drawing.trial]
 
 
 @router.post("")
@@ -216,4 +216,5 @@ def _request(studio: Studio, body: NewDrawing) -> GenerateRequest:
     if problems:
         raise OutsideError(problems)
     values.setdefault("lora_dir", str(base))
-    return GenerateRequest.read({**values, "out": str(folder_of_today(base))})
+    out = folder_of_trials(studio.workspace) if body.trial else folder_of_today(base)
+    return GenerateRequest.read({**values, "out": str(out)})

@@ -91,7 +91,7 @@ def test_an_archive_for_which_there_is_no_room(
     monkeypatch.setattr(archives, "free_bytes", lambda folder: 6000)
     assert not unpacked(tmp_path / "a.zip", tmp_path / "out")
     monkeypatch.setattr(archives, "free_bytes", lambda folder: 4000)
-    with pytest.raises(DatasetError, match=r"needs 5.0 KB .* TMPDIR"):
+    with pytest.raises(DatasetError, match=r"needs 5.0 kB .* TMPDIR"):
         unpacked(tmp_path / "a.zip", tmp_path / "out")
 
 

@@ -250,7 +250,7 @@ def test_it_gives_way_where_jobs_cannot_be_looked_for(bench: Bench) -> None:
 
 
 def test_a_drawing_has_the_options_of_generate() -> None:
-    beside = {"project", "loras"}
+    beside = {"project", "trial", "loras"}
     of_datasets = {"captions", "without", "prompts", "from_png", "model_dir", "out"}
     later = {"preview_of"}  # A page makes a preview of any drawing that there is.
     options = set(GenerateRequest.model_fields) - of_datasets - later
