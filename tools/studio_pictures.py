@@ -1,6 +1,8 @@
 """Pictures of the studio's pages for the docs, of a workspace in which the demo has run.
 
 lorasmith demo --out WORKSPACE/demo
+lorasmith pick WORKSPACE/demo/runs/zorp
+lorasmith grid --epochs WORKSPACE/demo/runs/zorp --strengths 0.4,0.6,0.8,1
 python -m tools.studio_pictures WORKSPACE [NAME …]
 """
 
@@ -108,6 +110,28 @@ def weigh_blocks(page: Page) -> None:
     page.wait_for_timeout(500)
 
 
+def vote_blind(page: Page) -> None:
+    """Thirty votes on a grid that has none, as one might cast them who likes the middle epochs."""
+    page.get_by_role("button", name="Vote blind").click()
+    for number in range(30):
+        page.locator(".beside.vote img").nth(1).wait_for()
+        epochs = page.locator(".beside.vote img").evaluate_all(
+            "(images) => images.map((one) => Number(/epoch-(\\d+)/.exec(one.src)[1]))"
+        )
+        left, right = (-abs(epoch - 5.4) for epoch in epochs)
+        key = (
+            "ArrowDown"
+            if abs(left - right) < 0.5
+            else "ArrowLeft"
+            if left > right
+            else "ArrowRight"
+        )
+        page.keyboard.press(key)
+        page.get_by_text(re.compile(f"^{number + 1} of")).wait_for()
+    page.keyboard.press("Escape")
+    page.get_by_text("after 30 votes").wait_for()
+
+
 SEVERAL = {"optimizer.lr": ["1e-3", "2e-3"]}
 
 PICTURES = {
@@ -121,6 +145,9 @@ PICTURES = {
     "draw": Picture("/draw", {"project": "{demo}"}, ".lora-card", draw_four, height=900),
     "blocks": Picture(
         "/files", {"project": "{demo}", "tool": "blocks"}, ".card", weigh_blocks, height=900
+    ),
+    "compare": Picture(
+        "/compare", {"path": "{demo}/runs/zorp/grid", "cell": "4.3.0"}, ".cell img", vote_blind
     ),
     "files": Picture(
         "/files", {"project": "{demo}", "tool": "resize"}, ".card", resize_one, height=900

@@ -16,7 +16,10 @@ const options = {
     studio: "src/main.tsx",
     // See src/styled.ts.
     ...Object.fromEntries(
-      ["curves", "dataset", "draw", "files", "run", "sort", "train"].map((name) => [name, `src/styles/${name}.css`]),
+      ["compare", "curves", "dataset", "draw", "files", "run", "sort", "train"].map((name) => [
+        name,
+        `src/styles/${name}.css`,
+      ]),
     ),
   },
   outdir: target,

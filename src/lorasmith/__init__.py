@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     from lorasmith.jobs.dataset.tagging import TagRequest as TagRequest
     from lorasmith.jobs.generate import GenerateRequest as GenerateRequest
     from lorasmith.jobs.grid import GridRequest as GridRequest
+    from lorasmith.jobs.grids.votes import VotesRequest as VotesRequest
     from lorasmith.jobs.request import run as run
     from lorasmith.jobs.runs.notebook import LiveView as LiveView
     from lorasmith.jobs.runs.notebook import show as show
@@ -130,6 +131,7 @@ _HOMES = {
     "TrainSettings": "config.schema",
     "UndoRequest": "jobs.dataset.changes",
     "UserError": "core.errors",
+    "VotesRequest": "jobs.grids.votes",
     "advise": "api",
     "audit": "api",
     "bake": "lora_tools.bake.bake",

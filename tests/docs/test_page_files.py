@@ -38,7 +38,7 @@ OWN_OF_PAGES = {
         *("cat.png", "hand.png", "big.png", "face.png", "their.png"),
         "outputs/00001-7.png",  # What any of the page's other commands may have drawn.
     },
-    "grid.md": {"runs/zorp"},
+    "grid.md": {"runs/zorp", "runs/zorp/grid"},
     "models.md": {
         *("~/models/v1-5-pruned-emaonly.safetensors", "~/models/sd_xl_base_1.0.safetensors"),
         *("~/models/noob-v.safetensors", "photos"),
@@ -75,6 +75,7 @@ READS = {
     "resize": ("source",),
     "train": ("config", "model", "data", "resume"),
     "train-network": ("pretrained_model_name_or_path", "train_data_dir"),
+    "votes": ("folder",),
 }
 WRITES = {
     "advise": "out",

@@ -49,6 +49,11 @@ const PAGES = (
       path: "/draw",
       load: async () => (await both(import("./pages/draw"), styled("run", "draw"))).DrawPage,
     },
+    {
+      name: "Compare",
+      path: "/compare",
+      load: async () => (await both(import("./pages/compare"), styled("run", "compare"))).ComparePage,
+    },
     { name: "Runs", path: "/run", load: async () => (await both(import("./pages/run"), styled("run"))).RunPage },
     {
       name: "Files",

@@ -11,11 +11,21 @@ from lorasmith.jobs.grid import GridReport, GridRequest
 def grid(request: GridRequest) -> None:
     from lorasmith.cli.console import console
 
-    console.print(_summary(run_shown(request)), soft_wrap=True, markup=False)
+    report = run_shown(request)
+    text = _plan(report) if request.dry_run else _summary(report)
+    console.print(text, soft_wrap=True, markup=False)
+
+
+def _plan(report: GridReport) -> str:
+    columns, rows, pages = report.size
+    sides = [f"{columns} by {rows}", *([quantity(pages, "page")] if pages > 1 else [])]
+    kept = f", {report.images.kept} are there already" if report.images.kept else ""
+    to_draw = f"{quantity(report.missing, 'picture')} to draw{kept}"
+    return f"{', '.join(sides)}: {to_draw}\ndry run    {report.folder} not written"
 
 
 def _summary(report: GridReport) -> str:
-    from lorasmith.grids.gallery import PAGE, SHEET, SMALL_SHEET
+    from lorasmith.grids.record import PAGE, SHEET, SMALL_SHEET
 
     images, out = report.images, report.folder
     kept = f", {images.kept} were there already" if images.kept else ""

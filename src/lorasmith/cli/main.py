@@ -79,6 +79,7 @@ GROUPS: dict[str, dict[str, Entry]] = {
         "grid": Entry(
             "lorasmith.cli.grid", "Compare epochs, strengths, seeds, models … in a grid."
         ),
+        "votes": Entry("lorasmith.cli.votes", "Say which pictures of a grid were liked better."),
         "tokens": Entry("lorasmith.cli.tokens", "Count the tokens of prompts and captions."),
     },
     "LoRA files": {

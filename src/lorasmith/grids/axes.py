@@ -1,16 +1,20 @@
-"""What a grid varies: setups of images, and axes along which they change."""
+"""What a grid varies: setups of images, and axes along which they change. Torch-free."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lorasmith.core.errors import PromptError
 from lorasmith.models.reference import ModelReference
 from lorasmith.prompts.lora_tags import LoraTag, format_tag
 from lorasmith.prompts.parse import parse_prompt
 from lorasmith.sampling.request import ImageRequest
-from lorasmith.sampling.sources import Sources
+
+if TYPE_CHECKING:
+    from lorasmith.sampling.sources import Sources
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +148,15 @@ class CellSpec:
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A place on an axis: what stands above it, and what it does."""
+    """A place on an axis: what stands above it, and what it does.
+
+    Args:
+        file: the LoRA that it draws with, where it names one.
+    """
 
     label: str
     apply: Callable[[CellSpec], CellSpec]
+    file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The table of a grid's axes: one entry for each thing that can vary."""
+"""The table of a grid's axes: one entry for each thing that can vary. Imports no torch."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lorasmith.core.errors import Problem, PromptError, UserError
 from lorasmith.core.files import user_path
@@ -22,10 +23,11 @@ from lorasmith.grids.snapshots import (
 )
 from lorasmith.grids.values import numbers, split_list
 from lorasmith.sampling.request import AUTOMATIC
-from lorasmith.sampling.samplers import AUTOMATIC_TITLE, SCHEDULES, find_sampler
-from lorasmith.sampling.sources import Sources
 
-Values = Callable[[list[str], str, Sources], list[Value]]
+if TYPE_CHECKING:
+    from lorasmith.sampling.sources import Sources
+
+Values = Callable[[list[str], str, "Sources"], list[Value]]
 
 # How one writes "without", "the model's own".
 NOTHING = ("none", "off")
@@ -101,11 +103,13 @@ def _asking(label: str, **fields: object) -> Value:
     return Value(label, lambda spec: spec.asking(**fields))
 
 
-def _editing(label: str, target: str, edit: LoraEdit) -> Value:
-    return Value(label, lambda spec: spec.editing(target, edit))
+def _editing(label: str, target: str, edit: LoraEdit, file: Path | None = None) -> Value:
+    return Value(label, lambda spec: spec.editing(target, edit), file)
 
 
 def _samplers(items: list[str], target: str, sources: Sources) -> list[Value]:
+    from lorasmith.sampling.samplers import find_sampler
+
     values = []
     for item in items:
         sampler = find_sampler(item)
@@ -123,6 +127,8 @@ def _sizes(items: list[str], target: str, sources: Sources) -> list[Value]:
 
 
 def _schedules(items: list[str], target: str, sources: Sources) -> list[Value]:
+    from lorasmith.sampling.samplers import AUTOMATIC_TITLE, SCHEDULES, find_sampler
+
     values = []
     for item in items:
         # By a sampler that takes any; whether it goes with the grid's own is checked per image.
@@ -262,15 +268,14 @@ def _blocks(items: list[str], target: str, sources: Sources) -> list[Value]:
 def _loras(items: list[str], target: str, sources: Sources) -> list[Value]:
     values = []
     for item in items:
-        path = user_path(item)
+        path, file = user_path(item), None
         if item.lower() in NOTHING:
             edit = LoraEdit(removed=True)
         elif path.is_file():
-            edit = LoraEdit(name=sources.library.add(path))
+            edit, file = LoraEdit(name=sources.library.add(path)), path
         else:
-            sources.library.find(item)
-            edit = LoraEdit(name=item)
-        values.append(_editing(edit.name or "no LoRA", target, edit))
+            edit, file = LoraEdit(name=item), sources.library.find(item)
+        values.append(_editing(edit.name or "no LoRA", target, edit, file))
     return values
 
 
@@ -295,7 +300,7 @@ def _epochs(items: list[str], target: str, sources: Sources) -> list[Value]:
         edit = LoraEdit(removed=True)
         if snapshot.path is not None:
             edit = LoraEdit(name=sources.library.add(snapshot.path))
-        values.append(_editing(label, target, edit))
+        values.append(_editing(label, target, edit, snapshot.path))
     return values
 
 

@@ -11,6 +11,7 @@ import base64
 import html
 import io
 import json
+import os
 import re
 import textwrap
 from collections.abc import Mapping
@@ -23,11 +24,11 @@ from PIL import Image
 from lorasmith.core.files import ASSETS, atomic_path, write_json, write_text
 from lorasmith.data.image_texts import CHUNK
 from lorasmith.data.images import load_image, open_image, read_header
-from lorasmith.grids.axes import Axis
+from lorasmith.grids.axes import Axis, CellSpec
 from lorasmith.grids.plan import Grid, SwapCost
+from lorasmith.grids.record import PAGE, RECORD, SHEET, SMALL_SHEET
 from lorasmith.sampling.contact_sheet import PAPER, contact_sheet, scaled
 
-RECORD, PAGE, SHEET, SMALL_SHEET = "grid.json", "grid.html", "grid.png", "grid.webp"
 Places = Mapping[tuple[int, int, int], Path]
 
 TEMPLATE = ASSETS / "grid.html"
@@ -49,20 +50,45 @@ _LABEL_SPACE = 200
 
 
 def write_gallery(
-    folder: Path, grid: Grid, images: Places, *, drawn: int, switches: SwapCost
+    folder: Path,
+    grid: Grid,
+    images: Places,
+    digests: Mapping[CellSpec, str],
+    *,
+    drawn: int,
+    switches: SwapCost,
 ) -> None:
     """Write all of it, unless there is no image.
 
     Args:
         images: files by their places, below ``folder``; missing ones are shown so.
+        digests: of what the images are made from, which their files' names have.
         drawn, switches: what the record says of the work.
     """
     if not images:
         return
     write_page(folder / PAGE, grid, images)
     save_sheet(draw_sheet(grid, images), folder / SHEET, folder / SMALL_SHEET)
+    write_record(folder, grid, images, digests, drawn=drawn, switches=switches)
+
+
+def write_record(
+    folder: Path,
+    grid: Grid,
+    images: Places,
+    digests: Mapping[CellSpec, str],
+    *,
+    drawn: int,
+    switches: SwapCost,
+) -> None:
+    """Write what :func:`.read_grid` reads; the arguments are those of :func:`write_gallery`."""
     axes = [
-        {"axis": axis.title, "values": [value.label for value in axis.values]}
+        {
+            "axis": axis.title,
+            "name": axis.kind.name,
+            "values": [value.label for value in axis.values],
+        }
+        | ({"files": files} if any(files := [_from(folder, v.file) for v in axis.values]) else {})
         for axis in grid.axes
         if axis.kind
     ]
@@ -71,13 +97,25 @@ def write_gallery(
             "place": cell.place[: len(axes)],
             "labels": cell.labels,
             "prompt": cell.spec.request.prompt,
+            "digest": digests[cell.spec],
         }
         | ({"file": path.relative_to(folder).as_posix()} if path else {})
         for cell in grid.cells
         for path in [images.get(cell.place)]
     ]
-    record = {"axes": axes, "cells": cells, "drawn": drawn, "switches": asdict(switches)}
-    write_json(folder / RECORD, record)
+    title = grid.base.request.prompt
+    record = {"title": title, "axes": axes, "cells": cells, "drawn": drawn}
+    write_json(folder / RECORD, record | {"switches": asdict(switches)})
+
+
+def _from(folder: Path, file: Path | None) -> str | None:
+    """A file as seen from a folder, so that both may be moved together."""
+    if file is None:
+        return None
+    try:
+        return Path(os.path.relpath(file, folder)).as_posix()
+    except ValueError:  # On another drive.
+        return file.absolute().as_posix()
 
 
 def write_page(path: Path, grid: Grid, images: Places) -> None:

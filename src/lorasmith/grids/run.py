@@ -25,8 +25,9 @@ from lorasmith.core.errors import Problem, Stopped, UserError
 from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.data.images import DECODER_ERRORS, open_image
 from lorasmith.grids.axes import CellSpec
-from lorasmith.grids.gallery import PAGE, RECORD, SHEET, SMALL_SHEET, write_gallery
+from lorasmith.grids.gallery import write_gallery, write_record
 from lorasmith.grids.plan import Cell, Grid, Identity, SwapCost, count_switches, work_order
+from lorasmith.grids.record import CELLS, PAGE, RECORD, SHEET, SMALL_SHEET, cell_files
 from lorasmith.models.diffusion_model import DiffusionModel
 from lorasmith.models.load import exchange_vae
 from lorasmith.models.reference import ModelReference
@@ -35,9 +36,6 @@ from lorasmith.sampling.images import GeneratedImage, ImageWriter
 from lorasmith.sampling.infotext import Provenance
 from lorasmith.sampling.sources import Sources
 
-CELLS = "cells"
-
-_DIGEST = re.compile(r".*\.([0-9a-f]{12})\.png", re.ASCII)
 _LONGEST_NAME = 60
 
 
@@ -49,10 +47,8 @@ class GridFolder:
     _files: dict[str, Path] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for path in sorted((self.path / CELLS).glob("*.png")):
-            match = _DIGEST.fullmatch(path.name)
-            if match is not None and _is_whole(path):
-                self._files[match[1]] = path
+        files = cell_files(self.path).items()
+        self._files = {digest: path for digest, path in files if _is_whole(path)}
 
     def find(self, digest: str) -> Path | None:
         return self._files.get(digest)
@@ -206,6 +202,7 @@ def make_grid(
     files = GridFolder(folder)
     work = plan_work(grid, files, identity)
     began = time.monotonic()
+    _write_record(grid, work, files)  # For those who look while it is drawn.
     try:
         draw_cells(
             grid, work, files, sources=sources, load=load, observer=observer, controls=controls
@@ -218,7 +215,20 @@ def make_grid(
     return Report(len(work.order), work.kept, work.switches, work.in_rows, seconds)
 
 
+def _images(grid: Grid, work: Work, files: GridFolder) -> dict[tuple[int, int, int], Path]:
+    by_place = {cell.place: files.find(work.digests[cell.spec]) for cell in grid.cells}
+    return {place: path for place, path in by_place.items() if path is not None}
+
+
+def _write_record(grid: Grid, work: Work, files: GridFolder) -> None:
+    images = _images(grid, work, files)
+    write_record(
+        files.path, grid, images, work.digests, drawn=len(work.order), switches=work.switches
+    )
+
+
 def _show(grid: Grid, work: Work, files: GridFolder) -> None:
-    files_by_place = {cell.place: files.find(work.digests[cell.spec]) for cell in grid.cells}
-    images = {place: path for place, path in files_by_place.items() if path is not None}
-    write_gallery(files.path, grid, images, drawn=len(work.order), switches=work.switches)
+    images = _images(grid, work, files)
+    write_gallery(
+        files.path, grid, images, work.digests, drawn=len(work.order), switches=work.switches
+    )

@@ -18,7 +18,7 @@ from lorasmith.jobs.request import option
 
 if TYPE_CHECKING:
     from lorasmith.grids.axes import CellSpec
-    from lorasmith.grids.plan import Grid
+    from lorasmith.grids.plan import Grid, Identity
     from lorasmith.grids.run import Report
     from lorasmith.models.diffusion_model import DiffusionModel
     from lorasmith.models.reference import ModelReference
@@ -65,6 +65,7 @@ class GridRequest(ImageJob):
         metavar="DIR",
         default_text="grid; of --epochs RUN: RUN/grid",
     )
+    dry_run: bool = option(False, "Say what would be drawn, and draw nothing")
 
     def run(self, observer: Observer, controls: Controls) -> GridReport:
         """
@@ -72,7 +73,8 @@ class GridRequest(ImageJob):
             UserError: with everything that is wrong; nothing has been written.
             Stopped: finished images stay.
         """
-        return _generate(_prepare(self, observer), observer, controls)
+        work = _prepare(self, observer)
+        return _plan(work) if self.dry_run else _generate(work, observer, controls)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +83,14 @@ class GridReport:
     Args:
         folder: where the grid is.
         images: what was done.
+        size: columns, rows and pages.
+        missing: images that a dry run would draw.
     """
 
     folder: Path
     images: Report
+    size: tuple[int, int, int]
+    missing: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +137,7 @@ def _prepare(job: GridRequest, observer: Observer) -> _Work:
         )
     unusable = check_folder(out)
     problems += unusable
-    if not unusable:
+    if not unusable and not job.dry_run:
         collect_problems(problems, lambda: check_writable(out))
     if problems or grid is None or sources is None or place is None:
         raise UserError(dict.fromkeys(problems))
@@ -229,13 +235,35 @@ def _lay_out(base: CellSpec, sides: dict[str, str], sources: Sources) -> Grid:
     return grid
 
 
-def _generate(work: _Work, observer: Observer, controls: Controls) -> GridReport:
-    from lorasmith.grids.gallery import PAGE
+def _plan(work: _Work) -> GridReport:
+    from lorasmith.grids.run import GridFolder, Report, plan_work
+
+    plan = plan_work(work.grid, GridFolder(work.out), _identity(work))
+    report = Report(0, plan.kept, plan.switches, plan.in_rows, 0.0)
+    return GridReport(work.out, report, _size(work.grid), len(plan.order))
+
+
+def _size(grid: Grid) -> tuple[int, int, int]:
+    columns, rows, pages = (len(axis.values) for axis in grid.axes)
+    return columns, rows, pages
+
+
+def _identity(work: _Work) -> Identity:
     from lorasmith.grids.plan import Identity
+
+    return Identity(
+        work.sources,
+        {path: str(dtype) for path, dtype in work.place.dtypes.items()},
+        [work.job.wildcard_dir] if work.job.wildcard_dir else [],
+    )
+
+
+def _generate(work: _Work, observer: Observer, controls: Controls) -> GridReport:
+    from lorasmith.grids.record import PAGE
     from lorasmith.grids.run import make_grid
     from lorasmith.models.load import load_model
 
-    place, job = work.place, work.job
+    place = work.place
 
     def load(reference: ModelReference) -> DiffusionModel:
         dtype = place.dtypes[str(reference.path)]
@@ -244,16 +272,11 @@ def _generate(work: _Work, observer: Observer, controls: Controls) -> GridReport
             observer(Notice("warning", note))
         return model
 
-    identity = Identity(
-        work.sources,
-        {path: str(dtype) for path, dtype in place.dtypes.items()},
-        [job.wildcard_dir] if job.wildcard_dir else [],
-    )
     try:
         report = make_grid(
             work.grid,
             work.out,
-            identity,
+            _identity(work),
             sources=work.sources,
             load=load,
             observer=observer,
@@ -262,4 +285,4 @@ def _generate(work: _Work, observer: Observer, controls: Controls) -> GridReport
     except Stopped as stop:
         kept = f"{work.out / PAGE} shows what is done; the same command goes on from there"
         raise Stopped(f"stopped; {kept}") from stop
-    return GridReport(work.out, report)
+    return GridReport(work.out, report, _size(work.grid))

@@ -23,6 +23,7 @@ from lorasmith.studio.api import (
     dataset_pictures,
     draw,
     files,
+    grids,
     jobs,
     lora_files,
     projects,
@@ -35,7 +36,7 @@ from lorasmith.studio.paths import OutsideError, Roots
 from lorasmith.studio.security import Guard
 
 STATIC = Path(__file__).parent / "static"
-PAGES = ("/", "/dataset", "/sort", "/train", "/run", "/draw", "/files")
+PAGES = ("/", "/dataset", "/sort", "/train", "/run", "/draw", "/compare", "/files")
 """Addresses that the bundle itself makes pages of."""
 ROUTERS = tuple(
     each.router
@@ -49,6 +50,7 @@ ROUTERS = tuple(
         dataset_pictures,
         draw,
         lora_files,
+        grids,
         jobs,
         changes,
     )

@@ -111,6 +111,13 @@ def test_the_grid_of_a_run_in_one_word(trained: Path) -> None:
     assert [axis["values"] for axis in record["axes"]] == [["epoch 1", "epoch 2"], ["0.5", "1"]]
 
 
+def test_a_dry_run_says_what_would_be_drawn(trained: Path) -> None:
+    result = run("--epochs", "zorp", "--strengths", "0.5,1", "--z", "seed=1,2", "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert result.output.startswith("2 by 2, 2 pages: 8 pictures to draw\n")
+    assert not (trained / "grid").exists()
+
+
 @pytest.mark.slow
 def test_options_win_over_the_runs_own_words(trained: Path, tmp_path: Path) -> None:
     args = ("--epochs", "runs/zorp:last", "--strengths", "1", "--seed", "7", "--out", "here")

@@ -852,6 +852,151 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/grids": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Grids
+         * @description Those in and below a project, or all folders that the studio may open; the newest first.
+         */
+        get: operations["grids_api_grids_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/grids/file": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * File
+         * @description A grid as one file: a PNG, or the page that needs nothing else. It is saved, not shown: a
+         *     page from the disk may be anybody's.
+         */
+        get: operations["file_api_grids_file_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/grids/form": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Form
+         * @description What can vary in a new grid.
+         */
+        get: operations["form_api_grids_form_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/grids/grid": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Grid
+         * @description One grid with all its cells.
+         */
+        get: operations["grid_api_grids_grid_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/grids/plan": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Plan
+         * @description What a new grid would draw; nothing is written.
+         */
+        post: operations["plan_api_grids_plan_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/grids/queue": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Queue
+         * @description Draw a new grid as a job.
+         */
+        post: operations["queue_api_grids_queue_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/grids/votes": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Votes
+         * @description What was voted, and the pairs that come next. ``by``: titles of axes, one a line.
+         */
+        get: operations["votes_api_grids_votes_get"];
+        put?: never;
+        /**
+         * Vote
+         * @description Cast a vote, or take one back.
+         */
+        post: operations["vote_api_grids_votes_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/image": {
         parameters: {
             query?: never;
@@ -1661,6 +1806,25 @@ export interface components {
             waiting: number;
         };
         /**
+         * AxisChoice
+         * @description A thing that can vary.
+         *
+         *     Args:
+         *         name: as a request has it: ``NAME=VALUES``.
+         *         example: values.
+         *         tag: it changes a LoRA's tag; ``NAME@LORA=VALUES`` says which of several.
+         */
+        AxisChoice: {
+            /** Example */
+            example: string;
+            /** Name */
+            name: string;
+            /** Tag */
+            tag: boolean;
+            /** Title */
+            title: string;
+        };
+        /**
          * BlockDetails
          * @description What a LoRA changes in one block.
          *
@@ -1731,6 +1895,25 @@ export interface components {
                 number
             ][];
             /** Version */
+            version: string;
+        };
+        /**
+         * Candidate
+         * @description A drawing that is voted on: where it stands, and its image.
+         */
+        Candidate: {
+            /** Path */
+            path: string;
+            /** Place */
+            place: [
+                number,
+                number,
+                number
+            ];
+            /**
+             * Version
+             * @default
+             */
             version: string;
         };
         /**
@@ -2599,6 +2782,171 @@ export interface components {
             /** Tags */
             tags: components["schemas"]["TagCount"][];
         };
+        /**
+         * GridAnswer
+         * @description Args:
+         *         command_line: what draws it in a shell; "" where the form cannot be read.
+         *         plan: none where problems are in its way, each at a field's name or "".
+         */
+        GridAnswer: {
+            /**
+             * Command Line
+             * @default
+             */
+            command_line: string;
+            plan?: components["schemas"]["GridPlan"] | null;
+            /**
+             * Problems
+             * @default []
+             */
+            problems: components["schemas"]["FileProblem"][];
+        };
+        /** GridAxis */
+        GridAxis: {
+            /** Name */
+            name: string;
+            /** Title */
+            title: string;
+            /** Values */
+            values: string[];
+        };
+        /**
+         * GridCell
+         * @description Args:
+         *         place: along x, y and z.
+         *         path, version: of the image; "" where it is not drawn.
+         */
+        GridCell: {
+            /** Path */
+            path: string;
+            /** Place */
+            place: [
+                number,
+                number,
+                number
+            ];
+            /** Prompt */
+            prompt: string;
+            /** Version */
+            version: string;
+        };
+        /**
+         * GridDetail
+         * @description Args:
+         *         cells: row by row, page by page.
+         *         width, height: of an image, px.
+         *         asked: titles of the axes that are voted on by itself.
+         *         sheet, page: one PNG of all, and one page; ``None`` where none is finished.
+         */
+        GridDetail: {
+            /** Asked */
+            asked: string[];
+            /** Axes */
+            axes: components["schemas"]["GridAxis"][];
+            /** Cells */
+            cells: components["schemas"]["GridCell"][];
+            /** Changed */
+            changed: number;
+            /** Cover */
+            cover: string;
+            /** Cover Version */
+            cover_version: string;
+            /** Drawn */
+            drawn: number;
+            /** Height */
+            height: number;
+            page: components["schemas"]["GridFile"] | null;
+            /** Path */
+            path: string;
+            /** Run */
+            run: string;
+            /** Run Name */
+            run_name: string;
+            sheet: components["schemas"]["GridFile"] | null;
+            /** Title */
+            title: string;
+            /** Total */
+            total: number;
+            /** Width */
+            width: number;
+        };
+        /** GridFile */
+        GridFile: {
+            /** Bytes */
+            bytes: number;
+            /** Path */
+            path: string;
+        };
+        /**
+         * GridForm
+         * @description Args:
+         *         strengths: of a run's epochs by strengths, by itself.
+         */
+        GridForm: {
+            /** Axes */
+            axes: components["schemas"]["AxisChoice"][];
+            /** Strengths */
+            strengths: string;
+        };
+        /**
+         * GridPlan
+         * @description What drawing a grid would do.
+         *
+         *     Args:
+         *         to_draw, kept: images that are missing, and that are there.
+         *         models, loras: times that a base model is loaded, and other LoRA files are put in.
+         */
+        GridPlan: {
+            /** Columns */
+            columns: number;
+            /** Folder */
+            folder: string;
+            /** Kept */
+            kept: number;
+            /** Loras */
+            loras: number;
+            /** Models */
+            models: number;
+            /** Pages */
+            pages: number;
+            /** Rows */
+            rows: number;
+            /** To Draw */
+            to_draw: number;
+        };
+        /**
+         * GridSummary
+         * @description One grid in a list of them.
+         *
+         *     Args:
+         *         title: its prompt.
+         *         drawn, total: images that are there, and places.
+         *         changed: Unix time, s.
+         *         cover, cover_version: a sheet of all of it; "" where none is finished.
+         *         run, run_name: whose snapshots it shows; "" where it shows none that may be opened.
+         */
+        GridSummary: {
+            /** Axes */
+            axes: components["schemas"]["GridAxis"][];
+            /** Changed */
+            changed: number;
+            /** Cover */
+            cover: string;
+            /** Cover Version */
+            cover_version: string;
+            /** Drawn */
+            drawn: number;
+            /** Path */
+            path: string;
+            /** Run */
+            run: string;
+            /** Run Name */
+            run_name: string;
+            /** Title */
+            title: string;
+            /** Total */
+            total: number;
+        };
         /** HalfFilter */
         HalfFilter: {
             /** Cursor */
@@ -3128,6 +3476,25 @@ export interface components {
             /** Zero Terminal Snr */
             zero_terminal_snr?: boolean | null;
         };
+        /**
+         * NewGrid
+         * @description ``values`` of `lorasmith grid`'s options by their names, as texts or JSON values; ``None``
+         *     leaves one as it is by itself.
+         */
+        NewGrid: {
+            /**
+             * Project
+             * @default
+             */
+            project: string;
+            /**
+             * Values
+             * @default {}
+             */
+            values: {
+                [key: string]: unknown;
+            };
+        };
         /** NewName */
         NewName: {
             /** Name */
@@ -3283,6 +3650,31 @@ export interface components {
              * @constant
              */
             verb: "train";
+        };
+        /**
+         * NewVote
+         * @description Args:
+         *         by: titles of the axes that are asked about.
+         *         seed: of the order in which pairs are shown.
+         *         answer: which is better; ``None`` takes the vote on this pair back.
+         */
+        NewVote: {
+            /** Answer */
+            answer: ("left" | "right" | "equal") | null;
+            /**
+             * By
+             * @default []
+             */
+            by: string[];
+            left: components["schemas"]["Candidate"];
+            /** Path */
+            path: string;
+            right: components["schemas"]["Candidate"];
+            /**
+             * Seed
+             * @default 0
+             */
+            seed: number;
         };
         /**
          * OperationRecord
@@ -3763,6 +4155,26 @@ export interface components {
             /** Showcase */
             showcase: string | null;
         };
+        /** QueuedGrid */
+        QueuedGrid: {
+            /**
+             * Device
+             * @default auto
+             */
+            device: string;
+            /**
+             * Project
+             * @default
+             */
+            project: string;
+            /**
+             * Values
+             * @default {}
+             */
+            values: {
+                [key: string]: unknown;
+            };
+        };
         /** QueuedTool */
         QueuedTool: {
             /**
@@ -4209,6 +4621,34 @@ export interface components {
             rank: number;
         };
         /**
+         * StandingRecord
+         * @description As :class:`.votes.Standing`.
+         *
+         *     Args:
+         *         judged: what pick says of it: "under", "well" or "over" for trained; "" for nothing.
+         *         picked: it is what pick says to keep.
+         */
+        StandingRecord: {
+            /** High */
+            high: number;
+            /** Item */
+            item: string[];
+            /** Judged */
+            judged: string;
+            /** Losses */
+            losses: number;
+            /** Low */
+            low: number;
+            /** Picked */
+            picked: boolean;
+            /** Share */
+            share: number | null;
+            /** Ties */
+            ties: number;
+            /** Wins */
+            wins: number;
+        };
+        /**
          * TagChange
          * @description Captions with a tag, of those that change.
          */
@@ -4487,6 +4927,61 @@ export interface components {
             files: string[];
             /** Problems */
             problems: components["schemas"]["ProblemOut"][];
+        };
+        /**
+         * VotePair
+         * @description Two drawings, as they stand beside each other.
+         *
+         *     Args:
+         *         prompt: of both, without the LoRAs' tags; "" where they differ in it.
+         *         held: what both have in common along the other axes.
+         */
+        VotePair: {
+            /** Held */
+            held: string[];
+            left: components["schemas"]["Candidate"];
+            /** Prompt */
+            prompt: string;
+            right: components["schemas"]["Candidate"];
+        };
+        /**
+         * VotesRecord
+         * @description What was voted, and what may be voted on next.
+         *
+         *     Args:
+         *         by: titles of the axes that are asked about.
+         *         done, total: pairs of this seed that have a vote, and that there are.
+         *         next: those that come next.
+         *         votes: all that count, of any seed.
+         *         lost: votes of images that the grid no longer has.
+         *         leader: the index of the standing that leads, beyond chance where it is ``clear``.
+         *         pick: its verdict in words; "" where there is none of the run.
+         */
+        VotesRecord: {
+            /** By */
+            by: string[];
+            /** Clear */
+            clear: boolean;
+            /** Done */
+            done: number;
+            /** Leader */
+            leader: number | null;
+            /** Lost */
+            lost: number;
+            /** Next */
+            next: components["schemas"]["VotePair"][];
+            /** Pick */
+            pick: string;
+            /** Seed */
+            seed: number;
+            /** Standings */
+            standings: components["schemas"]["StandingRecord"][];
+            /** Summary */
+            summary: string;
+            /** Total */
+            total: number;
+            /** Votes */
+            votes: number;
         };
         /** WarmUp */
         WarmUp: {
@@ -5993,6 +6488,259 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Folder"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    grids_api_grids_get: {
+        parameters: {
+            query?: {
+                project?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GridSummary"][];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    file_api_grids_file_get: {
+        parameters: {
+            query: {
+                path: string;
+                kind: "sheet" | "page";
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    form_api_grids_form_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GridForm"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    grid_api_grids_grid_get: {
+        parameters: {
+            query: {
+                path: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GridDetail"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    plan_api_grids_plan_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewGrid"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GridAnswer"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    queue_api_grids_queue_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["QueuedGrid"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobRecord"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    votes_api_grids_votes_get: {
+        parameters: {
+            query: {
+                path: string;
+                by?: string;
+                seed?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["VotesRecord"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    vote_api_grids_votes_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewVote"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["VotesRecord"];
                 };
             };
             /** @description what is wrong, by the library */

@@ -212,6 +212,11 @@ function Head({ run }: { run: Run }) {
                   Pick the best snapshot
                 </Button>
               )}
+              {run.loras.length > 1 && (
+                <a class="button" href={to("/compare", { run: run.path, project })}>
+                  Compare epochs × strengths
+                </a>
+              )}
               <a class="button" href={to("/train", { from: run.path, project })}>
                 Train again with other settings
               </a>

@@ -14,6 +14,8 @@ from lorasmith.jobs.engine.process import ANSWER_SECONDS, IDLE_SECONDS, MODULE, 
 from lorasmith.jobs.file_tools.details import FileDetails, details
 from lorasmith.jobs.file_tools.figures import Figures, figures
 from lorasmith.jobs.file_tools.forms import Verb, tool_request
+from lorasmith.jobs.grid import GridRequest
+from lorasmith.jobs.grids.forms import GridPlan, grid_plan
 from lorasmith.jobs.plan import PlanAnswer, answer, plan_request, problem_records
 from lorasmith.jobs.request import run
 
@@ -29,6 +31,7 @@ class PlanningEngine(Engine):
     {"id": 4, "ask": "advice", "folder": …, "model": …, "answers": {…}}
     {"id": 5, "ask": "file", "path": …}
     {"id": 6, "ask": "tool", "verb": "resize", "values": {…}, "dry_run": true}
+    {"id": 7, "ask": "grid", "values": {…}}
     """
 
     what = "the process that makes plans"
@@ -106,6 +109,18 @@ class PlanningEngine(Engine):
         answer = self.ask(question, timeout=TOOL_SECONDS, tries=2 if dry_run else 1)
         return Figures.model_validate(answer)
 
+    def grid(self, values: Mapping[str, Any], *, timeout: float = ANSWER_SECONDS) -> GridPlan:
+        """What drawing a grid would do.
+
+        Args:
+            values: of a :class:`.GridRequest`, by field.
+
+        Raises:
+            UserError: with everything that is wrong; RunError: as :meth:`plan`.
+        """
+        question = {"ask": "grid", "values": dict(values)}
+        return GridPlan.model_validate(self.ask(question, timeout=timeout))
+
 
 def answer_plan(question: Mapping[str, Any]) -> Any:
     """In the process: the answer to one question, JSON-ready."""
@@ -134,3 +149,7 @@ def answer_file(question: Mapping[str, Any]) -> Any:
 def answer_tool(question: Mapping[str, Any], controls: Controls) -> Any:
     request = tool_request(question["verb"], question["values"], dry_run=question["dry_run"])
     return figures(request, run(request, controls=controls)).model_dump(mode="json")
+
+
+def answer_grid(question: Mapping[str, Any]) -> Any:
+    return grid_plan(GridRequest.read(question["values"])).model_dump(mode="json")

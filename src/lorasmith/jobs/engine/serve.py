@@ -16,7 +16,13 @@ from typing import Any, BinaryIO
 from lorasmith.core.errors import Stopped, UserError
 from lorasmith.core.events import Controls
 from lorasmith.core.files import parse_json
-from lorasmith.jobs.engine.planning import answer_advice, answer_file, answer_plan, answer_tool
+from lorasmith.jobs.engine.planning import (
+    answer_advice,
+    answer_file,
+    answer_grid,
+    answer_plan,
+    answer_tool,
+)
 
 Tell = Callable[[dict[str, Any]], None]
 Answer = Callable[[Mapping[str, Any], Tell, Controls], Any]
@@ -32,6 +38,7 @@ def planning_answers() -> dict[str, Answer]:
         "advice": lambda question, tell, controls: answer_advice(question),
         "file": lambda question, tell, controls: answer_file(question),
         "tool": lambda question, tell, controls: answer_tool(question, controls),
+        "grid": lambda question, tell, controls: answer_grid(question),
     }
 
 

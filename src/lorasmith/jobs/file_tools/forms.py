@@ -142,7 +142,7 @@ def _placed(text: str, place: Callable[[Names, str], str]) -> str:
     return ":".join([place("loras", str(path)), *specs])
 
 
-def words_of(request: ToolRequest) -> list[str]:
+def words_of(request: JobRequest) -> list[str]:
     """The command after ``lorasmith``; a dry run's is that of the real one."""
     kind = type(request)
     words, options = [], []
@@ -166,7 +166,7 @@ def words_of(request: ToolRequest) -> list[str]:
     return [request.verb, *words, *options]
 
 
-def command_line(request: ToolRequest) -> str:
+def command_line(request: JobRequest) -> str:
     """What does the same in a shell."""
     return " ".join(map(shell_word, ["lorasmith", *words_of(request)]))
 

@@ -91,14 +91,15 @@ def find_runs(folder: Path, depth: int = DEPTH) -> list[Path]:
             if all((each / name).is_file() for name in RUN_FILES):
                 runs.append(each)
             else:
-                below += _folders(each)
+                below += folders_in(each)
         level = below
         if len(runs) > MOST_RUNS:
             break
     return sorted(runs[:MOST_RUNS])
 
 
-def _folders(folder: Path) -> Iterator[Path]:
+def folders_in(folder: Path) -> Iterator[Path]:
+    """Those in which runs are looked for. Links are not followed."""
     try:
         with os.scandir(folder) as entries:
             names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]

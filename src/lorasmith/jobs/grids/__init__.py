@@ -1,0 +1,1 @@
+"""Grids for those who look at them: found, opened, voted on, and asked for. No torch."""

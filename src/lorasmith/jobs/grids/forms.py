@@ -1,0 +1,225 @@
+"""A new grid as a form: what can vary, and the request of what is filled in. No torch."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from lorasmith.core.errors import Problem, SettingsError, UserError
+from lorasmith.grids.axis_types import AXIS_TYPES, axis_type_of
+from lorasmith.grids.snapshots import is_part, split_run
+from lorasmith.grids.values import split_list
+from lorasmith.jobs.grid import STRENGTHS, GridRequest
+from lorasmith.jobs.request import option_name, run
+
+Place = Callable[[str], str]
+"""Where a path is; may raise a UserError."""
+
+AXES = ("x", "y", "z")
+_PATHS = ("lora_dir", "embedding_dir", "wildcard_dir", "init")
+_MODELS = ("model", "vae")
+# What an axis' values are paths of.
+_PATH_AXES = ("lora", "checkpoint", "vae", "triggers")
+_POSITIONS = re.compile(r"[-\d\s]*:?[-\d\s]*")
+_NEW = "grids"
+
+
+class AxisChoice(BaseModel):
+    """A thing that can vary.
+
+    Args:
+        name: as a request has it: ``NAME=VALUES``.
+        example: values.
+        tag: it changes a LoRA's tag; ``NAME@LORA=VALUES`` says which of several.
+    """
+
+    name: str
+    title: str
+    example: str
+    tag: bool
+
+
+class GridForm(BaseModel):
+    """
+    Args:
+        strengths: of a run's epochs by strengths, by itself.
+    """
+
+    axes: list[AxisChoice]
+    strengths: str
+
+
+def grid_form() -> GridForm:
+    axes = [
+        AxisChoice(name=kind.name, title=kind.title, example=kind.example, tag=kind.tag)
+        for kind in AXIS_TYPES
+    ]
+    return GridForm(axes=axes, strengths=STRENGTHS)
+
+
+def grid_request(
+    values: Mapping[str, Any],
+    base: Path,
+    *,
+    place: Place,
+    model: Place,
+    new: Place,
+) -> GridRequest:
+    """The request of a form.
+
+    Args:
+        values: by field of a :class:`.GridRequest`; ``None`` and "" leave one as it is by itself.
+        base: the project's folder: its LoRAs are known by name, and a grid that is of no run and
+            names no folder goes into one of its own in ``grids``.
+        place: of files and folders that are there.
+        model: of models and of what is known by a name, too.
+        new: of the folder that the grid is made in.
+
+    Raises:
+        UserError: with everything that is wrong, each under its field's name.
+    """
+    found = {name: value for name, value in values.items() if value not in (None, "", [])}
+    problems: list[Problem] = []
+    kind: type[UserError] = SettingsError
+
+    def put(name: str, work_out: Callable[[str], str]) -> None:
+        nonlocal kind
+        if name not in found:
+            return
+        try:
+            found[name] = work_out(str(found[name]))
+        except UserError as error:
+            kind = type(error)
+            told = (f"{p.where}: {p.what}" if p.where else p.what for p in error.problems)
+            problems.extend(
+                Problem(name, what, p.hint) for what, p in zip(told, error.problems, strict=True)
+            )
+
+    for name in _PATHS:
+        put(name, place)
+    for name in _MODELS:
+        put(name, model)
+    put("epochs", lambda text: _placed_run(text, model))
+    put("out", new)
+    for name in AXES:
+        put(name, lambda text: placed_axis(text, model))
+    if problems:
+        raise kind(problems)
+    if _names_loras(found):
+        found.setdefault("lora_dir", str(base))
+    if "epochs" not in found:
+        found.setdefault("out", str(free_folder(base / _NEW)))
+    return GridRequest.read(found)
+
+
+def _names_loras(values: Mapping[str, Any]) -> bool:
+    texts = [str(value) for value in values.values()]
+    kinds = [axis_type_of(str(values[name])) for name in AXES if name in values]
+    return any("<lora:" in text for text in texts) or any(
+        kind is not None and kind.name == "lora" for kind in kinds
+    )
+
+
+def free_folder(above: Path) -> Path:
+    """``grid-1``, or the first number after it that nothing in ``above`` has."""
+    number = 1
+    while (above / f"grid-{number}").exists():
+        number += 1
+    return above / f"grid-{number}"
+
+
+def placed_axis(text: str, place: Place) -> str:
+    """An axis with the paths that its values are in their places; what is no axis stays as it is.
+
+    Raises:
+        UserError: one is nowhere that may be opened.
+    """
+    name, equals, listed = text.partition("=")
+    kind = axis_type_of(text)
+    if kind is None or not equals or kind.name not in (*_PATH_AXES, "epoch"):
+        return text
+    try:
+        items = split_list(listed)
+    except ValueError:  # Which is said when it is read.
+        return text
+    placed: list[str] = []
+    for number, item in enumerate(items):
+        if kind.name == "epoch":
+            of_the_first = number > 0 and is_part(item)
+            placed.append(item if of_the_first else _placed_run(item, place))
+        elif kind.name == "triggers" and number > 0 and _POSITIONS.fullmatch(item):
+            placed.append(item)
+        else:
+            placed.append(place(item))
+    sink = io.StringIO()
+    csv.writer(sink, lineterminator="").writerow(placed)
+    return f"{name}={sink.getvalue()}"
+
+
+def _placed_run(text: str, place: Place) -> str:
+    run, part = split_run(text)
+    return f"{place(run)}:{part}" if part else place(run)
+
+
+def named_fields(request: GridRequest | None, error: UserError) -> list[Problem]:
+    """An error's problems, under the names of the fields that they are about: "x" for what stands
+    at "x epoch".
+
+    Args:
+        request: what was asked; ``None`` where it could not be read.
+    """
+    fields = {option_name(GridRequest, name): name for name in GridRequest.model_fields}
+    of_a_run = request is not None and request.epochs is not None
+    sides = {"x": "epochs", "y": "strengths"} if of_a_run else {}
+
+    def field(where: str) -> str:
+        first, _, more = where.partition(" ")
+        if more and first in AXES:
+            return sides.get(first, first)
+        return fields.get(where, where)
+
+    return [Problem(field(p.where), p.what, p.hint) for p in dict.fromkeys(error.problems)]
+
+
+class GridPlan(BaseModel):
+    """What drawing a grid would do.
+
+    Args:
+        to_draw, kept: images that are missing, and that are there.
+        models, loras: times that a base model is loaded, and other LoRA files are put in.
+    """
+
+    folder: str
+    columns: int
+    rows: int
+    pages: int
+    to_draw: int
+    kept: int
+    models: int
+    loras: int
+
+
+def grid_plan(request: GridRequest) -> GridPlan:
+    """Takes torch.
+
+    Raises:
+        UserError: with everything that is wrong with the request.
+    """
+    report = run(request.model_copy(update={"dry_run": True}))
+    columns, rows, pages = report.size
+    return GridPlan(
+        folder=str(report.folder),
+        columns=columns,
+        rows=rows,
+        pages=pages,
+        to_draw=report.missing,
+        kept=report.images.kept,
+        models=report.images.switches.models,
+        loras=report.images.switches.loras,
+    )

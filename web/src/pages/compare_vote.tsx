@@ -1,0 +1,215 @@
+// Two drawings, and nothing that says what they are: which is better?
+import { useEffect, useRef, useState } from "preact/hooks";
+import { imageAddress, post, problemsOf, type Schemas } from "../api/client";
+import { Button } from "../components/button";
+import { Dialog } from "../components/dialog";
+import { sayProblems } from "../components/notices";
+import { percent } from "../format";
+import { ofDialog, useKeys } from "../keys";
+import type { Grid } from "./compare_shared";
+
+type Votes = Schemas["VotesRecord"];
+type Pair = Schemas["VotePair"];
+type Answer = Schemas["NewVote"]["answer"];
+
+interface Props {
+  grid: Grid;
+  votes: Votes;
+  /** What the votes say now. */
+  onVotes: (votes: Votes) => void;
+  onAgain: () => void;
+  onClose: () => void;
+}
+
+const idOf = (pair: Pair): string => `${pair.left.path}\n${pair.right.path}`;
+
+export function Vote({ grid, votes, onVotes, onAgain, onClose }: Props) {
+  /** Those that were answered here, the last at the end: they can be taken back. */
+  const [answered, setAnswered] = useState<readonly Pair[]>([]);
+  /** Answers that are on their way: what comes next is known before they have arrived. */
+  const [sent, setSent] = useState<readonly string[]>([]);
+  const line = useRef<Promise<unknown>>(Promise.resolve());
+  const stage = useRef<HTMLDivElement>(null);
+  const open = votes.next.filter((pair) => !sent.includes(idOf(pair)));
+  const pair = open[0];
+  const done = votes.done + sent.length;
+
+  useEffect(() => {
+    for (const each of open.slice(1, 4))
+      for (const side of [each.left, each.right]) new Image().src = imageAddress(side.path, undefined, side.version);
+  }, [pair && idOf(pair)]);
+
+  function send(of: Pair, answer: Answer) {
+    const body = { path: grid.path, by: votes.by, seed: votes.seed, left: of.left, right: of.right, answer };
+    // One after the other: what is taken back was cast before.
+    line.current = line.current.then(async () => {
+      try {
+        onVotes(await post("/api/grids/votes", { body }));
+      } catch (error) {
+        setAnswered((before) => before.filter((each) => idOf(each) !== idOf(of)));
+        sayProblems(problemsOf(error));
+      } finally {
+        setSent((before) => before.filter((each) => each !== idOf(of)));
+      }
+    });
+    // A button that was clicked would take the next key.
+    stage.current?.focus();
+  }
+  function say(answer: Answer) {
+    if (!pair) return;
+    setSent((before) => [...before, idOf(pair)]);
+    setAnswered((before) => [...before, pair]);
+    send(pair, answer);
+  }
+  function takeBack() {
+    const last = answered.at(-1);
+    if (!last) return;
+    setAnswered(answered.slice(0, -1));
+    send(last, null);
+  }
+  useKeys(
+    ofDialog([
+      { keys: "ArrowLeft", does: "Vote: the left one is better", run: () => say("left") },
+      { keys: "ArrowRight", does: "Vote: the right one is better", run: () => say("right") },
+      { keys: "ArrowDown", does: "Vote: neither is better", run: () => say("equal") },
+      { keys: " ", does: "Vote: neither is better", run: () => say("equal") },
+      { keys: "Backspace", does: "Vote: take the last one back", run: takeBack },
+    ]),
+  );
+  const waits = !pair && done < votes.total;
+  return (
+    <Dialog
+      title="Which is better?"
+      kind="full"
+      onClose={onClose}
+      aside={
+        <>
+          <span class="soft cut grows" title={pair?.prompt}>
+            {pair && [pair.prompt, ...pair.held].filter(Boolean).join(" · ")}
+          </span>
+          <span class="number one-line" role="status">
+            {done} of {votes.total}
+          </span>
+        </>
+      }
+      footer={
+        pair && (
+          <div class="vote-answers">
+            <Button onClick={() => say("left")}>
+              <kbd>←</kbd> Left
+            </Button>
+            <Button onClick={() => say("equal")}>
+              <kbd>↓</kbd> Equal
+            </Button>
+            <Button onClick={() => say("right")}>
+              Right <kbd>→</kbd>
+            </Button>
+            <Button kind="quiet" icon="undo" disabled={!answered.length} onClick={takeBack}>
+              Take back <kbd>⌫</kbd>
+            </Button>
+          </div>
+        )
+      }
+    >
+      <progress class="progress" max={Math.max(1, votes.total)} value={done} aria-label="Pairs that have a vote" />
+      <div class="beside vote" ref={stage} tabIndex={-1} autofocus>
+        {pair ? (
+          [pair.left, pair.right].map((side, number) => (
+            <figure key={number}>
+              <div class="beside-view" onClick={() => say(number === 0 ? "left" : "right")}>
+                <img
+                  key={side.path}
+                  class={grid.width <= 256 ? "by-pixels" : ""}
+                  src={imageAddress(side.path, undefined, side.version)}
+                  alt={number === 0 ? "The left one" : "The right one"}
+                  draggable={false}
+                />
+              </div>
+            </figure>
+          ))
+        ) : (
+          <div class="empty">
+            {waits ? (
+              <p role="status">The votes are being written …</p>
+            ) : votes.total ? (
+              <>
+                <h3>Every pair has a vote</h3>
+                <p>{votes.summary}.</p>
+                <div class="row wrap">
+                  <Button kind="primary" onClick={onClose}>
+                    Show the tally
+                  </Button>
+                  <Button onClick={onAgain}>Once more, in another order</Button>
+                </div>
+              </>
+            ) : (
+              <p>
+                There are no two pictures to compare yet: each needs another one that differs in {votes.by.join(" or ")}{" "}
+                alone.
+              </p>
+            )}
+          </div>
+        )}
+      </div>
+    </Dialog>
+  );
+}
+
+const JUDGED: Record<string, string> = { under: "undertrained", well: "well trained", over: "overtrained" };
+
+/** What the votes say, and beside it what pick says. */
+export function TallyTable({ votes }: { votes: Votes }) {
+  const hasPick = votes.standings.some((each) => each.judged);
+  return (
+    <div class="scrolls">
+      <table class="tally">
+        <thead>
+          <tr>
+            <th scope="col">{votes.by.join(", ")}</th>
+            <th scope="col" class="right" title="Won">
+              won
+            </th>
+            <th scope="col" class="right">
+              equal
+            </th>
+            <th scope="col" class="right">
+              lost
+            </th>
+            <th scope="col">share</th>
+            {hasPick && <th scope="col">pick</th>}
+          </tr>
+        </thead>
+        <tbody>
+          {votes.standings.map((one, number) => (
+            <tr key={one.item.join("\n")} class={number === votes.leader ? "leads" : ""}>
+              <th scope="row">{one.item.join(", ")}</th>
+              <td class="right number">{one.wins}</td>
+              <td class="right number">{one.ties}</td>
+              <td class="right number">{one.losses}</td>
+              <td>
+                {one.share === null ? (
+                  <span class="soft">–</span>
+                ) : (
+                  <span class="share" title={`between ${percent(one.low)} and ${percent(one.high)}, at 95 %`}>
+                    <span class="share-line" aria-hidden="true">
+                      <i style={{ left: percentOf(one.low), width: percentOf(one.high - one.low) }} />
+                      <b style={{ left: percentOf(one.share) }} />
+                    </span>
+                    <span class="number">{percent(one.share)}</span>
+                  </span>
+                )}
+              </td>
+              {hasPick && (
+                <td class="one-line">
+                  {one.picked ? <span class="tag running">keep</span> : <span class="soft">{JUDGED[one.judged]}</span>}
+                </td>
+              )}
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </div>
+  );
+}
+
+const percentOf = (share: number): string => `${(100 * share).toFixed(1)}%`;
