@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
+import pytest
+from PIL import Image
 from safetensors.torch import load_file
-from tests.recipes.runs import command, run_here
+from tests.recipes.runs import command, dark_and_bright, run_here
 
 from lorasmith.core.files import read_safetensors_header
 from lorasmith.demo.character import write_training_set
@@ -67,6 +70,32 @@ def test_a_run_that_is_gone_on_with_ends_in_the_same_file(tmp_path: Path) -> Non
     assert "| trigger | `zorp-2` |" in page
     assert "| trained as | `zorp`, which" in page
     assert {"zorp", "zorp-2"} <= set(EmbeddingLibrary(second).names)
+
+
+@pytest.mark.slow
+def test_a_negative_word_is_learned_from_pairs_and_gone_on_with(tmp_path: Path) -> None:
+    pairs = dark_and_bright(tmp_path / "pairs")
+    for old, new in (("low", "bad"), ("high", "good")):
+        (pairs / old).rename(pairs / new)
+    settings = {**SETTINGS, "embedding__negative": "true", "captions__trigger": "awful"}
+    settings |= {"save__state_every_steps": "2", "sample__every_steps": "4", "sample__size": "64"}
+    arguments = command(pairs, tmp_path / "out", "", **settings)
+    del arguments[arguments.index("--name") : arguments.index("--name") + 2]
+    output = " ".join(run_here(arguments).split())
+    whole = tmp_path / "out" / "awful"
+    assert "--negative awful --embedding-dir" in output
+    assert set(load_file(whole / "awful.safetensors")) == {"emb_params"}
+    for sample in (whole / "samples").glob("*.png"):  # The word is not drawn, but avoided.
+        with Image.open(sample) as image:
+            assert image.text["parameters"].startswith("\nNegative prompt: awful")  # type: ignore[attr-defined]
+    assert list((whole / "samples").glob("*.png"))
+    broken = tmp_path / "broken" / "awful"
+    shutil.copytree(whole, broken)
+    (broken / "state" / "step-00000004.state").unlink()
+    (broken / "awful.safetensors").unlink()
+    run_here([sys.executable, "-m", "lorasmith", "train", "--resume", str(broken)])
+    result = (broken / "awful.safetensors").read_bytes()
+    assert result == (whole / "awful.safetensors").read_bytes()
 
 
 def test_a_lora_with_a_word_is_gone_on_with_and_planned(tmp_path: Path) -> None:

@@ -69,6 +69,10 @@ def _slider_parts(settings: TrainSettings) -> dict[str, bool]:
     return {"unet": settings.adapter.parts["unet"], "text_encoder": False}
 
 
+def _embedding_contrast(settings: TrainSettings) -> Contrast | None:
+    return "pairs" if settings.embedding.negative else None
+
+
 def _slider_contrast(settings: TrainSettings) -> Contrast:
     return "prompts" if settings.data.path is None else "pairs"
 
@@ -85,6 +89,7 @@ KINDS: Mapping[str, KindFacts] = {
         lambda settings: {"embedding": True},
         defaults={"optimizer.lr": EMBEDDING_LR},
         keeps_base=True,
+        contrast=_embedding_contrast,
         compared="look at its samples, or draw with snapshots by their files' names, as "
         '`lorasmith generate "a NAME-000001" --embedding-dir RUN`',
     ),

@@ -56,12 +56,14 @@ def _has_no_effect(s: TrainSettings) -> Iterator[Problem]:
     why = "trained from prompts, without pictures"
     if contrast == "pairs":
         why = "trained on pairs of pictures, without captions"
-    for path in WITHOUT_IMAGES if contrast == "prompts" else WITHOUT_CAPTIONS:
-        section, _, name = path.partition(".")
+    for place in WITHOUT_IMAGES if contrast == "prompts" else WITHOUT_CAPTIONS:
+        section, _, name = place.partition(".")
         for key in [name] if name else sections()[section].model_fields:
-            if f"{section}.{key}" not in REFUSED and is_given(s, section, key):
+            path = f"{section}.{key}"
+            names_word = path == "captions.trigger" and "embedding" in kind_facts(s).sections
+            if path not in REFUSED and not names_word and is_given(s, section, key):
                 what = f"has no effect: {kind_facts(s).title} is {why}"
-                yield Problem(f"{section}.{key}", what, "remove it")
+                yield Problem(path, what, "remove it")
 
 
 CONTRADICTIONS: tuple[Check, ...] = (_no_other_pictures, _rate_is_a_number, _is_not_judged)

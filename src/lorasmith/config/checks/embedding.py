@@ -40,6 +40,20 @@ def _something_changes(s: TrainSettings) -> Iterator[Problem]:
         yield Problem("optimizer.embedding_lr", what, "give a learning rate, such as 5e-3")
 
 
+def _avoids_one_thing(s: TrainSettings) -> Iterator[Problem]:
+    if not s.embedding.negative:
+        return
+    if s.train.kind != "embedding":
+        what = "is learned from pairs of pictures by words alone, without a LoRA"
+        yield Problem("embedding.negative", what, 'set train.kind = "embedding"')
+    if len(s.embedding.names) > 1:
+        what = f"pairs say one thing that is to be avoided, and there are {len(s.embedding.names)} "
+        yield Problem("embedding.names", f"{what}words", "give one")
+    if s.preservation.enabled is True:
+        what = "is true, and what other words mean does not change in any case"
+        yield Problem("preservation.enabled", what, "leave it out")
+
+
 def _captions_change_their_meaning(s: TrainSettings) -> Iterator[Problem]:
     if s.performance.cache_text is True:
         what = "cannot be on: what captions mean changes with their words' vectors"
@@ -68,7 +82,7 @@ def _snapshots_are_not_judged(s: TrainSettings) -> Iterator[Problem]:
 
 CONTRADICTIONS: tuple[Check, ...] = (
     *(_names_differ, _one_init_for_each, _something_changes, _snapshots_are_not_judged),
-    _captions_change_their_meaning,
+    *(_captions_change_their_meaning, _avoids_one_thing),
 )
 
 ODDITIES: tuple[Check, ...] = (_room_in_prompts, _high_rate)

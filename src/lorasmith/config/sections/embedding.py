@@ -42,6 +42,12 @@ class EmbeddingSettings(Section):
         why="longer ones drown the rest of a prompt; pivotal trainers keep it too",
     )
 
+    negative: bool = setting(
+        False,
+        "the word is what is to be avoided, for negative prompts: it is learned from pairs of "
+        "pictures, folders bad and good in data.path, with the same names in both",
+        why="most words are for what is to be drawn",
+    )
     separate: bool = setting(
         False,
         "write each word of a file that holds more into a file of its own, too: "

@@ -116,7 +116,9 @@ class AdapterKind(FlatKind):
         facts = self.network_facts(settings, trained)
         return f"{settings.adapter.type}, rank {facts.dim}, alpha {facts.alpha}"
 
-    def next_steps(self, run: str, result: str, *, drawn: bool) -> dict[str, str]:
+    def next_steps(
+        self, settings: TrainSettings, run: str, result: str, *, drawn: bool
+    ) -> dict[str, str]:
         lines = {f"lorasmith pick {run}": "which snapshot to keep, and why"}
         if drawn:
             lines[f"lorasmith grid --epochs {run}"] = "snapshots by strengths, as one page"

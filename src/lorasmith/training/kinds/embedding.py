@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -35,11 +35,20 @@ from lorasmith.models.placeholders import Placeholders
 from lorasmith.models.tokenizer import token_ids, tokenized_words
 from lorasmith.models.word_vectors import OwnWords, WordVectors, vocabulary
 from lorasmith.tensors.rng import normal
-from lorasmith.training.kinds.kind import FlatKind, MemoryChange, NetworkFacts
+from lorasmith.training.kinds.kind import (
+    ContrastTraining,
+    Encoder,
+    FlatKind,
+    MemoryChange,
+    NetworkFacts,
+)
 from lorasmith.training.kinds.trained import Layer, Trained
 
 if TYPE_CHECKING:
     from lorasmith.models.diffusion_model import DiffusionModel
+    from lorasmith.sampling.request import ImageRequest
+    from lorasmith.training.kinds.pair_objective import NegativePairObjective
+    from lorasmith.training.objective import Objective
 
 META = torch.device("meta")
 
@@ -174,6 +183,42 @@ class TrainedEmbeddings(Attachable):
         return type(self)(vectors, self._model, bundled=self._bundled)
 
 
+class NegativePairs:
+    """Pairs of images that the word is learned from as what is to be avoided; see
+    :class:`lorasmith.training.kinds.kind.ContrastTraining`."""
+
+    has_pairs = True
+
+    def captions(self, settings: TrainSettings) -> list[str]:
+        return settings.embedding.names[:1]
+
+    def further(self, settings: TrainSettings) -> list[str]:
+        return []
+
+    def describe(self, settings: TrainSettings) -> list[str]:
+        return [f"{settings.embedding.names[0]!r}: what the bad picture of each pair has"]
+
+    def objective(
+        self,
+        settings: TrainSettings,
+        objective: Objective,
+        trained: Trained,
+        text: Encoder,
+        items: Sequence[int],
+    ) -> NegativePairObjective:
+        # They import diffusers, and who asks what a run would cost needs none of it.
+        from lorasmith.training.kinds.pair_objective import NegativePairObjective
+
+        parts = {one.name: getattr(objective, one.name) for one in fields(objective)}
+        return NegativePairObjective(**parts)
+
+    def passes(self, settings: TrainSettings) -> float:
+        return 4  # The other side's, forward and back, and both with the first vectors.
+
+
+NEGATIVE_PAIRS = NegativePairs()
+
+
 class EmbeddingKind(FlatKind):
     """Words of one's own; see :class:`lorasmith.training.kinds.kind.Kind`.
 
@@ -187,6 +232,9 @@ class EmbeddingKind(FlatKind):
 
     def __init__(self, *, bundled: bool = False) -> None:
         self._bundled = bundled
+
+    def contrast(self, settings: TrainSettings) -> ContrastTraining | None:
+        return NEGATIVE_PAIRS if settings.embedding.negative else None
 
     def check_model(self, settings: TrainSettings, checkpoint: OpenedCheckpoint) -> None:
         """Every model has text encoders."""
@@ -353,8 +401,24 @@ class EmbeddingKind(FlatKind):
         name = names[0] if name.casefold() == names[0].casefold() else name
         return by_file_name(trigger, names, name)
 
-    def next_steps(self, run: str, result: str, *, drawn: bool) -> dict[str, str]:
+    def next_steps(
+        self, settings: TrainSettings, run: str, result: str, *, drawn: bool
+    ) -> dict[str, str]:
+        if settings.embedding.negative:
+            word = Path(result.strip("'\"")).stem
+            command = f'lorasmith generate "PROMPT" --negative {word} --embedding-dir {run}'
+            return {command: "draw without what the word stands for"}
         return {f'lorasmith generate "PROMPT" --embedding-dir {run}': "draw with its word"}
+
+    def sample(self, settings: TrainSettings, request: ImageRequest) -> ImageRequest:
+        """What is to be avoided stands in the negative prompt; where the caption would be drawn,
+        which is that word, anything is."""
+        if not settings.embedding.negative:
+            return request
+        (word,) = settings.embedding.names
+        negative = ", ".join(text for text in (word, request.negative) if text)
+        prompt = "" if request.prompt == word else request.prompt
+        return replace(request, prompt=prompt, negative=negative)
 
 
 def start(init: str, count: int, table: Tensor, seed: int, purpose: str) -> Tensor:

@@ -142,7 +142,9 @@ class FullKind(PlainKind):
         trained_parts = " and ".join(part for part, is_trained in parts.items() if is_trained)
         return f"full fine-tuning of {trained_parts}, layers {', '.join(settings.full.layers)}"
 
-    def next_steps(self, run: str, result: str, *, drawn: bool) -> dict[str, str]:
+    def next_steps(
+        self, settings: TrainSettings, run: str, result: str, *, drawn: bool
+    ) -> dict[str, str]:
         return {f'lorasmith generate --model {result} "PROMPT"': "draw with the checkpoint"}
 
     def further_files(self, settings: TrainSettings) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ from lorasmith.training.optim import FlatGroup, Group, build_optimizer, flat_gro
 if TYPE_CHECKING:
     from lorasmith.models.diffusion_model import Conditioning, DiffusionModel
     from lorasmith.models.open import OpenedCheckpoint
+    from lorasmith.sampling.request import ImageRequest
     from lorasmith.training.objective import Objective
 
 
@@ -233,7 +234,9 @@ class Kind(Protocol):
     has_strength: bool
     """Whether who draws with it says how much of it to apply."""
 
-    def next_steps(self, run: str, result: str, *, drawn: bool) -> Mapping[str, str]:
+    def next_steps(
+        self, settings: TrainSettings, run: str, result: str, *, drawn: bool
+    ) -> Mapping[str, str]:
         """The commands that come after training, and what each is for.
 
         Args:
@@ -263,6 +266,9 @@ class Kind(Protocol):
         Args:
             trigger: that of its training.
         """
+
+    def sample(self, settings: TrainSettings, request: ImageRequest) -> ImageRequest:
+        """What is drawn while training, for one of the prompts that are to be drawn."""
 
     def prompt(self, prompt: str, name: str) -> str:
         """A prompt as one writes it in a web UI to draw with the file of that name."""
@@ -304,6 +310,9 @@ class PlainKind:
 
     def called(self, settings: TrainSettings, name: str, trigger: str) -> str:
         return trigger
+
+    def sample(self, settings: TrainSettings, request: ImageRequest) -> ImageRequest:
+        return request
 
 
 class FlatKind(PlainKind):

@@ -167,8 +167,10 @@ class PivotalKind(FlatKind):
         assert isinstance(trained, NetworkWithWords)
         return f"{self._lora.describe(settings, trained.network)}, with {trained.words}"
 
-    def next_steps(self, run: str, result: str, *, drawn: bool) -> dict[str, str]:
-        return self._lora.next_steps(run, result, drawn=drawn)
+    def next_steps(
+        self, settings: TrainSettings, run: str, result: str, *, drawn: bool
+    ) -> dict[str, str]:
+        return self._lora.next_steps(settings, run, result, drawn=drawn)
 
     def finish(
         self, settings: TrainSettings, result: Path, observe: Observer, controls: Controls

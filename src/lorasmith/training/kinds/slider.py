@@ -142,7 +142,9 @@ class SliderKind(AdapterKind):
     def describe(self, settings: TrainSettings, trained: Trained) -> str:
         return f"slider, {super().describe(settings, trained)}"
 
-    def next_steps(self, run: str, result: str, *, drawn: bool) -> dict[str, str]:
+    def next_steps(
+        self, settings: TrainSettings, run: str, result: str, *, drawn: bool
+    ) -> dict[str, str]:
         name = Path(result.strip("'\"")).stem
         command = f'lorasmith generate --lora-dir {run} "PROMPT <lora:{name}:-1.5>"'
         return {command: "draw with it, at any strength from -2 to 2"}

@@ -202,7 +202,7 @@ def next_steps(folder: RunFolder, settings: TrainSettings) -> Iterator[str]:
     run = shell_word(folder.handle)
     drawn = bool(settings.sample.prompts) or any(folder.drawn_samples())
     result = shell_word(folder.result)
-    lines = dict(kind_of(settings).next_steps(run, result, drawn=drawn))
+    lines = dict(kind_of(settings).next_steps(settings, run, result, drawn=drawn))
     if settings.log.tensorboard:
         lines[f"tensorboard --logdir {shell_word(folder.tensorboard)}"] = "the charts"
     if ended_early(read_info(folder)):

@@ -142,7 +142,10 @@ def build_run(context: RunContext) -> Run:
         trained=trained,
         batches=batches,
         trainer=trainer,
-        samples=sample_requests(settings, run_plan.dataset, run_plan.architecture),
+        samples=[
+            kind_of(settings).sample(settings, request)
+            for request in sample_requests(settings, run_plan.dataset, run_plan.architecture)
+        ],
         validation=build_validation(
             settings.validation, trainer, run_plan.validation_set, validation_sources
         ),

@@ -16,6 +16,7 @@ from lorasmith.config.checks.loss import warnings_with as loss_warnings
 from lorasmith.config.kinds import kind_facts
 from lorasmith.config.schema import TrainSettings, for_folder, replace_settings
 from lorasmith.config.sections.loss import PreservationSettings
+from lorasmith.config.values import AUTO
 from lorasmith.core.errors import Problem, SettingsError, UserError, collect_problems
 from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.curation.check.check import CheckReport, check_dataset
@@ -259,6 +260,10 @@ def preflight(
     contrast = kind_of(settings).contrast(settings)
     if contrast is not None:
         problems += checks.missing_data(settings)
+        word = settings.captions.trigger
+        given = [Trigger(word, "captions.trigger", Path(), 0)] if word not in ("", AUTO) else []
+        with_word = partial(kind_of(settings).with_triggers, settings, given)
+        settings = collect_problems(problems, with_word) or settings
         if checkpoint is not None:
             check_against_model(settings, checkpoint, problems)
         if checkpoint is None or suited is None or problems:

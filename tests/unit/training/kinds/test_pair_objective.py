@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from lorasmith.config.schema import TrainSettings
 from lorasmith.models.diffusion_model import Conditioning, DiffusionModel
 from lorasmith.models.load import load_model
 from lorasmith.tensors.rng import normal
-from lorasmith.training.kinds.pair_objective import PairSliderObjective
+from lorasmith.training.kinds.embedding import NEGATIVE_PAIRS, EmbeddingKind
+from lorasmith.training.kinds.pair_objective import BETA, PairSliderObjective
 from lorasmith.training.kinds.slider import PAIRS, SliderKind
 from lorasmith.training.objective import MicroBatch, build_objective
 
@@ -125,3 +127,51 @@ def test_training_moves_the_two_sides_opposite_ways(base: Path) -> None:
     assert float(torch.cosine_similarity(more - none, less - none, dim=0)) < -0.8
     ours, other = (float(objective.loss_sum(model, one, 3)) for one in (batch, swapped))
     assert ours < before < other
+
+
+def test_a_negative_word_is_learned_by_the_published_loss(base: Path) -> None:
+    """As Diffusion-DPO's code has it, ``inside_term = -0.5 * beta * (model_diff - ref_diff)`` with
+    the bad image as the preferred one, in float64; and a pair left out counts as nothing."""
+    overrides = ["train.kind=embedding", f"model.path={base}", "embedding.vectors=2"]
+    overrides += ["embedding.names=awful", "embedding.negative=true"]
+    settings = load_settings(None, overrides)
+    model = load_model(base)
+    trained = EmbeddingKind().build(settings, model)
+    trained.attach()
+    objective = NEGATIVE_PAIRS.objective(
+        settings, build_objective(settings, model), trained, None, []
+    )  # type: ignore[arg-type]
+    good, bad = normal((2, 4, 8, 8), 0, "good"), normal((2, 4, 8, 8), 0, "bad")
+    batch = pair_batch(model, bad, good)
+
+    def condition() -> Conditioning:
+        return model.encode_text(["awful"] * 2).with_size_ids(torch.full((2, 6), 64.0))
+
+    batch = replace(batch, condition=condition)
+    batch = replace(batch, opposite=replace(batch, mean=bad))
+    assert float(objective.loss_sum(model, batch, 3, trained.disabled)) == pytest.approx(
+        2 * math.log(2), rel=1e-5
+    )
+    values = trained.state_dict()
+    trained.load_state_dict({
+        name: value + 0.3 * normal(value.shape, 1, name) for name, value in values.items()
+    })  # fmt: skip
+
+    @torch.no_grad()
+    def errors(latents: Tensor) -> Tensor:
+        noisy = objective.add_noise(replace(batch, mean=latents), 3)
+        prediction = model.denoise(noisy.latents, noisy.timesteps, condition())
+        return (prediction.double() - noisy.target.double()).square().mean((1, 2, 3))
+
+    model_diff = errors(bad) - errors(good)
+    with trained.disabled():
+        ref_diff = errors(bad) - errors(good)
+    inside_term = -0.5 * BETA * (model_diff - ref_diff)
+    expected = -torch.nn.functional.logsigmoid(inside_term)
+    for weight in (torch.ones(2), torch.tensor([1.0, 0.0])):
+        each = replace(batch, weight=weight, opposite=replace(batch, mean=bad, weight=weight))
+        loss = objective.loss_sum(model, each, 3, trained.disabled)
+        assert float(loss.detach()) == pytest.approx(float((expected * weight).sum()), rel=2e-3)
+    loss.backward()
+    for group in trained.parameter_groups():
+        assert all(float(p.grad.abs().max()) > 0 for p in group.parameters if p.grad is not None)
