@@ -132,6 +132,26 @@ def vote_blind(page: Page) -> None:
     page.get_by_text("after 30 votes").wait_for()
 
 
+def write_prompts(page: Page) -> None:
+    """In the workspace itself, as a user would."""
+    for kind, name, text in (
+        ("wildcards", "colours", "red\nblue\nteal\nblack\n"),
+        ("prompts", "portraits", PROMPTS),
+    ):
+        query = {"kind": kind, "name": name}
+        page.request.put(
+            f"{page.url.partition('/prompts')[0]}/api/prompts/file", data={**query, "text": text}
+        )
+    page.reload()
+    page.get_by_text("zorp, smile").last.wait_for()
+
+
+PROMPTS = """# A prompt a line; behind it options of that line alone
+zorp, smile, __colours__ background --n no mouth
+zorp, (angry eyes:1.2), {starry|striped} background --d 7
+zorp, [closed eyes:open eyes:0.5], grass field <lora:zorp:0.8>
+zorp, one eye, __colours__ and __colours__ stripes --w 64 --h 96
+"""
 SEVERAL = {"optimizer.lr": ["1e-3", "2e-3"]}
 
 PICTURES = {
@@ -148,6 +168,11 @@ PICTURES = {
     ),
     "compare": Picture(
         "/compare", {"path": "{demo}/runs/zorp/grid", "cell": "4.3.0"}, ".cell img", vote_blind
+    "prompts": Picture(
+        "/prompts",
+        {"project": "{demo}", "kind": "prompts", "name": "portraits"},
+        "main",
+        write_prompts,
     ),
     "files": Picture(
         "/files", {"project": "{demo}", "tool": "resize"}, ".card", resize_one, height=900

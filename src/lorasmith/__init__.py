@@ -75,6 +75,7 @@ if TYPE_CHECKING:
     from lorasmith.jobs.runs.notebook import LiveView as LiveView
     from lorasmith.jobs.runs.notebook import show as show
     from lorasmith.jobs.tensorboard import TensorBoardRequest as TensorBoardRequest
+    from lorasmith.jobs.workspace.status import StatusRequest as StatusRequest
     from lorasmith.lora_tools.bake.bake import bake as bake
     from lorasmith.lora_tools.convert.convert import convert as convert
     from lorasmith.lora_tools.extract import extract as extract
@@ -125,6 +126,7 @@ _HOMES = {
     "SortRequest": "jobs.dataset.sorting",
     "SplitRequest": "jobs.dataset.images",
     "StatsRequest": "jobs.dataset.stats",
+    "StatusRequest": "jobs.workspace.status",
     "Stopped": "core.errors",
     "TagRequest": "jobs.dataset.tagging",
     "TensorBoardRequest": "jobs.tensorboard",

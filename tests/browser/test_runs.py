@@ -25,9 +25,9 @@ def run(workspace: Path) -> Path:
 def test_the_list_leads_to_a_run(serve: Serve, page, run: Path, workspace: Path) -> None:
     page.goto(serve(workspace).page("/run", project=str(workspace / "zorp")))
     page.get_by_role("row", name="second").wait_for()
-    page.get_by_role("link", name="first").click()
+    page.get_by_role("main").get_by_role("link", name="first").click()
     page.get_by_role("heading", name="first").wait_for()
-    page.get_by_text("step 20 of 40").wait_for()
+    page.get_by_role("main").get_by_text("step 20 of 40").wait_for()
     page.get_by_text("the loss is nan at step 12").wait_for()
 
 
@@ -85,7 +85,7 @@ def test_what_pick_keeps_is_seen(serve: Serve, page, run: Path, workspace: Path)
     (run / "pick" / "verdict.json").write_text(json.dumps(verdict), encoding="utf-8")
     page.goto(serve(workspace).page("/run"))
     page.get_by_role("row", name="first").get_by_text("keep epoch 2").wait_for()
-    page.get_by_role("link", name="first").click()
+    page.get_by_role("main").get_by_role("link", name="first").click()
     page.get_by_text("Keep epoch 2, which is well trained.").wait_for()
     page.get_by_role("rowheader", name="epoch 2 step 20 keep").wait_for()
     page.get_by_role("tab", name="Files").click()
@@ -95,7 +95,7 @@ def test_what_pick_keeps_is_seen(serve: Serve, page, run: Path, workspace: Path)
 
 def test_a_run_that_goes_on_is_followed(serve: Serve, page, run: Path, workspace: Path) -> None:
     page.goto(serve(workspace).page("/run", path=str(run)))
-    page.get_by_text("step 20 of 40").wait_for()
+    page.get_by_role("main").get_by_text("step 20 of 40").wait_for()
     image = run / "samples" / "00000030-00-7.png"
     Image.new("RGB", (64, 64)).save(image)
     saved = {"event": "SampleSaved", "path": str(image), "step": 30, "prompt": "a cat", "seed": 7}
@@ -103,7 +103,7 @@ def test_a_run_that_goes_on_is_followed(serve: Serve, page, run: Path, workspace
         file.write(json.dumps(saved) + "\n")
     with open(run / "metrics.jsonl", "a", encoding="utf-8") as file:
         file.writelines(map(metrics_line, range(21, 31)))
-    page.get_by_text("step 30 of 40").wait_for()
+    page.get_by_role("main").get_by_text("step 30 of 40").wait_for()
     page.get_by_role("button", name="epoch 3, a cat").wait_for()
 
 
@@ -140,7 +140,7 @@ def test_curves_by_keys(serve: Serve, page, run: Path, workspace: Path) -> None:
 def test_runs_are_open_to_everybody(serve: Serve, page, run: Path, workspace: Path) -> None:
     studio = serve(workspace)
     page.goto(studio.page("/run"))
-    page.get_by_role("link", name="first").wait_for()
+    page.get_by_role("main").get_by_role("link", name="first").wait_for()
     require_open_to_everybody(page, NARROW_TOO)
     page.goto(studio.page("/run", path=str(run)))
     page.get_by_role("button", name="base model, a cat").wait_for()

@@ -307,7 +307,7 @@ def test_a_training_begins_with_a_click_and_leads_to_its_run(train, studio: Serv
     queued.get_by_text("running").wait_for()
     queued.get_by_text("done").wait_for(timeout=90_000)
     queued.get_by_role("link", name="train zorp").click()
-    page.get_by_text("step 6 of 6").wait_for()
+    page.get_by_role("main").get_by_text("step 6 of 6").wait_for()
     page.go_back()
     planned(page)
     page.get_by_text("zorp is there already").first.wait_for()

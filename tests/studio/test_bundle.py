@@ -16,7 +16,7 @@ WEB = Path(__file__).parents[2] / "web"
 MOST_OF_A_PAGE = 150_000
 """Bytes that a page may take, however it is sent, before the curves that some have."""
 
-STYLES_OF_OTHERS = {"sort": ("dataset",), "train": ("run",)}
+STYLES_OF_OTHERS = {"prompts": ("draw",), "sort": ("dataset",), "train": ("run",)}
 
 
 @pytest.fixture(scope="module")

@@ -115,3 +115,14 @@ def test_the_folder_around_a_zips_files_is_left_out(
 ) -> None:
     put(client, "set.zip", archive({inside: png()}), "new/dataset")
     assert (workspace / "new" / "dataset" / there).is_file()
+
+
+def test_a_project_says_how_far_it_is(client: TestClient, workspace: Path) -> None:
+    status = client.get("/api/project/status", params={"path": str(workspace / "zorp")}).json()
+    found = {step["name"]: (step["state"], step["text"]) for step in status["steps"]}
+    assert found["images"] == ("done", "3")
+    assert found["captions"] == ("done", "all")
+    assert (status["next"], status["dataset"]) == ("audit", str(workspace / DATASET))
+    outside = client.get("/api/project/status", params={"path": str(workspace.parent)})
+    assert outside.status_code == 403
+    assert client.get("/api/project/status", params={"path": "nowhere"}).status_code == 422

@@ -12,9 +12,9 @@ import { baseName, duration } from "./format";
 import { ended, running, waiting } from "./jobs";
 import { allKeys, keysVersion, useKeys } from "./keys";
 import { both, lazily } from "./lazily";
-import { project, projects } from "./project";
+import { LAST_PROJECT, project, projects } from "./project";
 import { address, go, path, to } from "./router";
-import { theme } from "./session";
+import { remembered, theme } from "./session";
 import { styled } from "./styled";
 
 interface Page {
@@ -50,6 +50,11 @@ const PAGES = (
       load: async () => (await both(import("./pages/draw"), styled("run", "draw"))).DrawPage,
     },
     {
+      name: "Prompts",
+      path: "/prompts",
+      load: async () => (await both(import("./pages/prompts"), styled("draw", "prompts"))).PromptsPage,
+    },
+    {
       name: "Compare",
       path: "/compare",
       load: async () => (await both(import("./pages/compare"), styled("run", "compare"))).ComparePage,
@@ -62,6 +67,13 @@ const PAGES = (
     },
   ] satisfies Page[]
 ).map((page: Page) => ({ ...page, show: lazily(page.load) }));
+
+const ProjectStrip = lazily(
+  async () => (await both(import("./components/project_strip"), styled("strip"))).ProjectStrip,
+  false,
+);
+// Its room is there at once, so that nothing moves when it comes.
+document.documentElement.classList.toggle("with-strip", project.value !== "" || remembered(LAST_PROJECT) !== "");
 
 /** Fetches the code of the page that the address names, to be there when it is shown. */
 export function fetchPage(): void {
@@ -117,6 +129,9 @@ export function App() {
           ?
         </Button>
       </header>
+      <div class="strip-room">
+        <ProjectStrip />
+      </div>
       {!connected.value && (
         <div class="offline" role="status">
           The studio does not answer. Trainings go on without it; start it again with <code>lorasmith studio</code>.

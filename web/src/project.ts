@@ -17,6 +17,9 @@ export const project = computed(() => {
   return holding.sort((a, b) => b.length - a.length)[0] ?? "";
 });
 
+/** Under which the project that pages were about last is remembered. */
+export const LAST_PROJECT = "project";
+
 /** Why they are not known, and whether they were ever. */
 export const projectsError = signal<unknown>(undefined);
 export const projectsKnown = signal(false);

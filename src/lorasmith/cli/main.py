@@ -58,6 +58,7 @@ GROUPS: dict[str, dict[str, Entry]] = {
         "doctor": Entry("lorasmith.cli.doctor", "Say whether this computer can make LoRAs."),
         "demo": Entry("lorasmith.cli.demo", "See it work: train on the model inside the package."),
         "studio": Entry("lorasmith.cli.studio", "Do it all in a browser, on this computer."),
+        "status": Entry("lorasmith.cli.status", "Say how far a project is, and what comes next."),
         "presets": Entry("lorasmith.cli.presets", "List the presets, or show what is in one."),
         "dataset": Entry("lorasmith.cli.dataset", "Look after a folder of training pictures."),
     },

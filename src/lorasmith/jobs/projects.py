@@ -11,15 +11,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from time import time_ns
 
 from lorasmith.core.errors import UserError
 from lorasmith.core.file_names import name_problem
 from lorasmith.core.files import check_writable
 from lorasmith.curation.collection import is_dataset_folder
+from lorasmith.data.caption_files import TABLE_SUFFIXES
 from lorasmith.data.companions import find_companions, may_be_companion
 from lorasmith.data.images import SUFFIXES
 from lorasmith.data.layout import natural_key
@@ -32,14 +35,43 @@ from lorasmith.training.runs.folder import RunFolder
 DATASET, RUNS, LORAS = "dataset", "runs", "loras"
 IMG = "img"
 """Where kohya_ss keeps the folders of images, beside those of regularisation."""
+_OF_DATASETS = frozenset({*SUFFIXES, *CAPTION_SUFFIXES, *TABLE_SUFFIXES})
+_TICK = 50_000_000
+"""Nanoseconds within which a file system may give two changes the same time."""
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetFiles:
+    """What the folders of a dataset hold, by the names of the files; of a dataset that is the
+    project itself, with ``N_name`` folders right in it.
+
+    Args:
+        images: how many, without masks and what else belongs to another image.
+        captioned: of these, those with a caption file.
+        tables: files that may have captions of many images.
+        first: the first image.
+        changed: when an image or a caption was changed last, in Unix seconds.
+        folders: each that was looked through, and when it was changed, in nanoseconds.
+    """
+
+    images: int = 0
+    captioned: int = 0
+    tables: tuple[Path, ...] = ()
+    first: Path | None = None
+    changed: float = 0.0
+    folders: tuple[tuple[str, int], ...] = ()
+
+    def is_as_it_was(self) -> bool:
+        """Whether nothing was added to these folders, taken away or put in its place since."""
+        now = [(path, _changed(path)) for path, _ in self.folders]
+        return bool(now) and tuple(now) == self.folders
 
 
 @dataclass(frozen=True, slots=True)
 class Project:
     """
     Args:
-        images: how many its dataset has, without masks and what else belongs to another image;
-            of one that is the project itself, with those of ``N_name`` folders right in it.
+        files: the images and captions of its dataset.
         runs: folders of runs, the newest first.
         loras: LoRA files in ``loras``.
         cover: an image to know it by: the newest sample of a run, else the first of its dataset.
@@ -48,11 +80,16 @@ class Project:
 
     path: Path
     name: str
-    images: int
+    files: DatasetFiles
     runs: tuple[Path, ...]
     loras: tuple[Path, ...]
     cover: Path | None
     showcase: Path | None = None
+
+    @property
+    def images(self) -> int:
+        """How many its dataset has."""
+        return self.files.images
 
     @property
     def dataset(self) -> Path:
@@ -60,35 +97,49 @@ class Project:
         return dataset_of(self.path)
 
 
-def list_projects(workspace: Path) -> list[Project]:
-    """The workspace itself, if it is one, and those of its folders that are, by their names."""
-    places = [workspace, *_folders(workspace)]
-    return [read_project(place) for place in places if _is_project(place)]
+def project_folders(workspace: Path) -> list[Path]:
+    """The workspace itself, if it is a project, and those of its folders that are, by name."""
+    return [place for place in (workspace, *_folders(workspace)) if _is_project(place)]
 
 
-def read_project(path: Path) -> Project:
+def read_project(path: Path, files: DatasetFiles | None = None) -> Project:
     """
+    Args:
+        files: of its dataset, where they are known.
+
     Raises:
         UserError: there is no such folder.
     """
     if not path.is_dir():
         raise UserError.of(path, "is no folder", "choose one that is there")
-    dataset = dataset_of(path)
-    # Below a folder that is anybody's home there may be everything; below this one are images.
-    groups = list(_images(dataset) if dataset == path else _images_below(dataset))
-    first = min(groups[0], key=_order) if groups else None
-    runs = sorted(find_runs(path / RUNS), key=_time, reverse=True)
-    loras = sorted(_files(path / LORAS, {".safetensors"}), key=_order)
+    files = files or read_files(path)
+    runs = sorted(find_runs(path / RUNS), key=_changed, reverse=True)
     sample = next((cover for run in runs if (cover := cover_of(RunFolder(run)))), None)
     showcase = path / PICTURE
     return Project(
         path=path,
         name=path.name,
-        images=sum(map(len, groups)),
+        files=files,
         runs=tuple(runs),
-        loras=tuple(map(Path, loras)),
-        cover=sample or (Path(first) if first is not None else None),
+        loras=tuple(loras_of(path)),
+        cover=sample or files.first,
         showcase=showcase if showcase.is_file() else None,
+    )
+
+
+def read_files(path: Path) -> DatasetFiles:
+    """The images and captions of the project in a folder; by names, nothing is opened."""
+    dataset = dataset_of(path)
+    # Below a folder that is anybody's home there may be everything; below this one are images.
+    groups = list(_groups(dataset) if dataset == path else _groups_below(dataset))
+    first = next((group for group in groups if group.images), None)
+    return DatasetFiles(
+        images=sum(len(group.images) for group in groups),
+        captioned=sum(group.captioned for group in groups),
+        tables=tuple(Path(table) for group in groups for table in group.tables),
+        first=Path(min(first.images, key=_order)) if first is not None else None,
+        changed=max((group.changed for group in groups), default=0.0),
+        folders=tuple((group.folder, group.time) for group in groups),
     )
 
 
@@ -113,6 +164,11 @@ def create_project(workspace: Path, name: str) -> Project:
     return read_project(path)
 
 
+def loras_of(path: Path) -> list[Path]:
+    """The LoRA files in a project's folder of them, in natural order."""
+    return [Path(one) for one in sorted(_files(path / LORAS, {".safetensors"}), key=_order)]
+
+
 def dataset_of(path: Path) -> Path:
     inner = path / DATASET
     return inner if inner.is_dir() else path
@@ -121,42 +177,76 @@ def dataset_of(path: Path) -> Path:
 def _is_project(path: Path) -> bool:
     if any((path / name).is_dir() for name in (DATASET, RUNS, LORAS)):
         return True
-    return any(True for _ in _images(path))
+    return any(group.images for group in _groups(path))
 
 
-def _images(folder: Path) -> Iterator[list[str]]:
-    """Those right in it, then those of each folder right in it, in no order; without empty groups.
-    Not below: a folder may be anybody's home."""
-    if right := _images_right_in(folder):
-        yield right
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """What lies right in one folder; see :class:`DatasetFiles`."""
+
+    folder: str
+    time: int
+    images: list[str]
+    captioned: int
+    tables: list[str]
+    changed: float
+
+
+def _groups(folder: Path) -> Iterator[_Group]:
+    """What is right in it, then in each folder right in it that is of the dataset. Not below: a
+    folder may be anybody's home."""
+    yield _group(folder)
     for inner in _folders(folder, links=True):
         if is_numbered(inner.name):
-            if some := _images_right_in(inner):
-                yield some
+            yield _group(inner)
         elif inner.name == IMG:
-            yield from _images(inner)
+            yield from _groups(inner)
 
 
-def _images_below(folder: Path) -> Iterator[list[str]]:
-    """Those of a folder and of all in it that are of the dataset, one by one."""
+def _groups_below(folder: Path) -> Iterator[_Group]:
+    """What is in a folder and in all in it that are of the dataset, one by one."""
     waiting = [folder]
     while waiting:
         place = waiting.pop(0)
         if place != folder and all((place / name).is_file() for name in RUN_FILES):
             continue  # What a run drew.
-        if right := _images_right_in(place):
-            yield right
+        yield _group(place)
         waiting += [inner for inner in _folders(place) if is_dataset_folder(inner.name)]
 
 
-def _images_right_in(folder: Path) -> list[str]:
-    files = _files(folder, SUFFIXES)
-    if not any(may_be_companion(os.path.basename(file)) for file in files):
-        return files
-    captions = {os.path.splitext(file)[0] for file in _files(folder, CAPTION_SUFFIXES)}
-    captioned = {Path(file) for file in files if os.path.splitext(file)[0] in captions}
-    companions = {str(one.path) for one in find_companions(list(map(Path, files)), captioned)}
-    return [file for file in files if file not in companions]
+def _group(folder: Path) -> _Group:
+    time = _changed(folder)
+    if time_ns() - time < _TICK:
+        time = 0  # What is written next may bear the same time.
+    images, captions, tables, changed = [], set(), [], 0.0
+    for entry in _entries(folder):
+        stem, suffix = os.path.splitext(entry.path)
+        suffix = suffix.lower()
+        if suffix not in _OF_DATASETS or not entry.is_file():
+            continue
+        if suffix in SUFFIXES:
+            images.append(entry.path)
+        elif suffix in CAPTION_SUFFIXES:
+            captions.add(stem)
+        else:
+            tables.append(entry.path)
+            continue
+        with contextlib.suppress(OSError):
+            changed = max(changed, entry.stat().st_mtime)
+    # a.json and a.jpg.json are of one image, and no table.
+    of_one = {*images, *(os.path.splitext(image)[0] for image in images)}
+    tables = [table for table in tables if os.path.splitext(table)[0] not in of_one]
+    images = _without_companions(images, captions)
+    captioned = sum(os.path.splitext(image)[0] in captions for image in images)
+    return _Group(str(folder), time, images, captioned, tables, changed)
+
+
+def _without_companions(images: list[str], captions: set[str]) -> list[str]:
+    if not any(may_be_companion(os.path.basename(image)) for image in images):
+        return images
+    captioned = {Path(image) for image in images if os.path.splitext(image)[0] in captions}
+    companions = {str(one.path) for one in find_companions(list(map(Path, images)), captioned)}
+    return [image for image in images if image not in companions]
 
 
 def is_numbered(name: str) -> bool:
@@ -193,8 +283,9 @@ def _order(path: str) -> tuple[tuple[int, str], ...]:
     return natural_key(os.path.basename(path))
 
 
-def _time(path: Path) -> float:
+def _changed(path: Path | str) -> int:
+    """When, in nanoseconds; 0 of what is gone."""
     try:
-        return path.stat().st_mtime
+        return os.stat(path).st_mtime_ns
     except OSError:
-        return 0.0
+        return 0

@@ -16,7 +16,7 @@ sd-webui-lora-block-weight. Braces without a bar or ``$$`` in them are text.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 from random import Random
@@ -46,13 +46,18 @@ class Wildcards:
 
     Args:
         folder: with ``.txt`` files; ``None`` leaves ``__name__`` as text.
+        allowed: whether a file may be read; all may by themselves.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(
+        self, folder: Path | None = None, allowed: Callable[[Path], bool] | None = None
+    ) -> None:
         self.folder = folder
         self._paths: dict[str, Path] = {}
         self._lines: dict[Path, list[str]] = {}
         for path in files_below(folder, (".txt",)):
+            if allowed is not None and not allowed(path):
+                continue
             name = path.relative_to(folder or path).with_suffix("").as_posix()
             self._paths[name] = path
         # A file is known by its own name too where no other has it.
@@ -97,6 +102,15 @@ class Wildcards:
             raise PromptError.of(f"__{name}__", f"{paths[0]} holds no line")
         return lines
 
+    def put(self, name: str, text: str) -> None:
+        """Take a file's lines to be those of a text, as while somebody writes it.
+
+        Args:
+            name: as ``__name__`` has it.
+        """
+        path = self._paths.setdefault(name, (self.folder or Path()) / f"{name}.txt")
+        self._lines[path] = _lines_of(text)
+
     def _read(self, path: Path) -> list[str]:
         if path not in self._lines:
             try:
@@ -105,9 +119,22 @@ class Wildcards:
                 raise PromptError.of(
                     path, f"cannot be read: {error}", "save it as UTF-8"
                 ) from error
-            lines = (line.strip() for line in text.splitlines())
-            self._lines[path] = [line for line in lines if line and not line.startswith("#")]
+            self._lines[path] = _lines_of(text)
         return self._lines[path]
+
+
+def _lines_of(text: str) -> list[str]:
+    lines = (line.strip() for line in text.splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def wildcard_name_problem(name: str) -> str:
+    """Why no prompt can name a file as ``__name__``; empty of a good one."""
+    if "__" in name:
+        return "two low lines one after the other end a wildcard's name"
+    if "*" in name or _NAME.fullmatch(f"__{name}__") is None:
+        return "a wildcard is named by letters, digits, and - . / or spaces after the first"
+    return ""
 
 
 class _Draws:

@@ -22,7 +22,7 @@ from lorasmith.sampling.denoise import Pass, full_pass, partial_pass
 from lorasmith.sampling.guidance import PromptPair
 from lorasmith.sampling.img2img import check_images, init_size
 from lorasmith.sampling.lora_library import LoraLibrary
-from lorasmith.sampling.request import MAX_SIZE, ImageRequest, check_values
+from lorasmith.sampling.request import MAX_SIZE, ImageRequest, check_values, with_wildcards
 from lorasmith.sampling.samplers import find_sampler
 
 
@@ -70,17 +70,6 @@ def _check_one(request: ImageRequest) -> list[Problem]:
     if not problems:
         collect_problems(problems, lambda: check_images(request))
     return problems
-
-
-def with_wildcards(request: ImageRequest, wildcards: Wildcards) -> ImageRequest:
-    """The request with what its prompts leave to chance drawn by its seed.
-
-    Raises:
-        PromptError: wildcards name each other without an end.
-    """
-    prompt = wildcards.expand(request.prompt, request.seed)
-    negative = wildcards.expand(request.negative, request.seed, "negative")
-    return replace(request, prompt=prompt, negative=negative)
 
 
 def _check_sampler(request: ImageRequest) -> None:

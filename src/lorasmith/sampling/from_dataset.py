@@ -211,23 +211,41 @@ def drawings_of_file(path: Path, base: ImageRequest, out: Path, *, count: int = 
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise PromptError.of(path, "cannot be read as text", "give a UTF-8 file") from error
-    lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1)]
-    lines = [(number, line) for number, line in lines if line and not line.startswith("#")]
+    problems: list[Problem] = []
+    lines = requests_of_text(text, base, str(path), problems, count=count)
     if not lines:
         raise PromptError.of(path, "holds no prompt", "write one a line")
-    problems: list[Problem] = []
-    drawings: list[Drawing] = []
-    for number, line in lines:
-        prompt, options = _with_options(line, f"{path}:{number}", problems)
-        caption = caption_of(prompt)
-        first = options.pop("seed", base.seed + len(drawings))
-        for turn in range(count):
-            request = replace(base, prompt=prompt, seed=first + turn, **options)
-            suffix = f"-{turn + 1:02d}" if count > 1 else ""
-            drawings.append(Drawing(request, out / f"{number:04d}{suffix}.png", caption))
     if problems:
         raise PromptError(problems)
+    drawings: list[Drawing] = []
+    for number, request in lines:
+        caption = caption_of(request.prompt)
+        for turn in range(count):
+            suffix = f"-{turn + 1:02d}" if count > 1 else ""
+            one = replace(request, seed=request.seed + turn)
+            drawings.append(Drawing(one, out / f"{number:04d}{suffix}.png", caption))
     return drawings
+
+
+def requests_of_text(
+    text: str, base: ImageRequest, name: str, problems: list[Problem], *, count: int = 1
+) -> list[tuple[int, ImageRequest]]:
+    """What the lines of a file of prompts ask for, each with its line's number, from 1.
+
+    Args:
+        base: what a line does not say; its seed is the first line's.
+        name: what problems call the file.
+        problems: gets what cannot be read.
+        count: of images of each line, whose seeds count on.
+    """
+    requests: list[tuple[int, ImageRequest]] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip() or line.strip().startswith("#"):
+            continue
+        prompt, options = _with_options(line.strip(), f"{name}:{number}", problems)
+        seed = options.pop("seed", base.seed + count * len(requests))
+        requests.append((number, replace(base, prompt=prompt, seed=seed, **options)))
+    return requests
 
 
 def caption_of(prompt: str) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from lorasmith.core.errors import Problem
+from lorasmith.prompts.wildcards import Wildcards
 
 MAX_SIZE = 4096
 MAX_SEED = 2**63 - 1
@@ -206,3 +207,14 @@ def _check_files(request: ImageRequest) -> Iterator[Problem]:
             yield Problem("inpaint.mask", f"{request.inpaint.mask} is not a file")
     if request.init is not None and not request.init.is_file():
         yield Problem("init", f"{request.init} is not a file", "give a picture")
+
+
+def with_wildcards(request: ImageRequest, wildcards: Wildcards) -> ImageRequest:
+    """The request with what its prompts leave to chance drawn by its seed.
+
+    Raises:
+        PromptError: wildcards name each other without an end.
+    """
+    prompt = wildcards.expand(request.prompt, request.seed)
+    negative = wildcards.expand(request.negative, request.seed, "negative")
+    return replace(request, prompt=prompt, negative=negative)

@@ -27,6 +27,7 @@ from lorasmith.studio.api import (
     jobs,
     lora_files,
     projects,
+    prompts,
     runs,
     session,
     train,
@@ -36,7 +37,7 @@ from lorasmith.studio.paths import OutsideError, Roots
 from lorasmith.studio.security import Guard
 
 STATIC = Path(__file__).parent / "static"
-PAGES = ("/", "/dataset", "/sort", "/train", "/run", "/draw", "/compare", "/files")
+PAGES = ("/", "/dataset", "/sort", "/train", "/run", "/draw", "/prompts", "/compare", "/files")
 """Addresses that the bundle itself makes pages of."""
 ROUTERS = tuple(
     each.router
@@ -46,6 +47,7 @@ ROUTERS = tuple(
         train,
         files,
         projects,
+        prompts,
         dataset,
         dataset_pictures,
         draw,

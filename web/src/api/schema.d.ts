@@ -1354,6 +1354,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/project/status": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Status
+         * @description How far a project is, step by step, and what comes next.
+         */
+        get: operations["get_status_api_project_status_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/projects": {
         parameters: {
             query?: never;
@@ -1366,6 +1386,104 @@ export interface paths {
         put?: never;
         /** Post Project */
         post: operations["post_project_api_projects_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/prompts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Files
+         * @description All of both kinds.
+         */
+        get: operations["files_api_prompts_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/prompts/expand": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Expand
+         * @description What prompts become with seeds, as `lorasmith generate` would draw them.
+         */
+        post: operations["expand_api_prompts_expand_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/prompts/file": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** File */
+        get: operations["file_api_prompts_file_get"];
+        /**
+         * Put File
+         * @description Save a list or a file of wildcards, whole or not at all.
+         */
+        put: operations["put_file_api_prompts_file_put"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/prompts/remove": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Remove
+         * @description Put a file into the workspace's trash.
+         */
+        post: operations["remove_api_prompts_remove_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/prompts/rename": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Rename */
+        post: operations["rename_api_prompts_rename_post"];
         delete?: never;
         options?: never;
         head?: never;
@@ -2494,6 +2612,52 @@ export interface components {
             time: string;
         };
         /**
+         * Expanded
+         * @description Args:
+         *         lines: how many prompts there are; the first ones are expanded.
+         */
+        Expanded: {
+            /** Lines */
+            lines: number;
+            /** Prompts */
+            prompts: components["schemas"]["ExpandedPrompt"][];
+        };
+        /**
+         * ExpandedPrompt
+         * @description What one line becomes with a seed.
+         *
+         *     Args:
+         *         line: its number, from 1.
+         *         prompt, negative: with everything drawn that they leave to chance.
+         *         written, written_negative: as they stand in the line.
+         *         options: what the line says besides, by the names of a drawing's fields.
+         *         sample: the line as ``sample.prompts`` of a training takes it, which draws nothing by
+         *             chance.
+         *         problem: why it cannot be drawn; "" of a good one.
+         */
+        ExpandedPrompt: {
+            /** Line */
+            line: number;
+            /** Negative */
+            negative: string;
+            /** Options */
+            options: {
+                [key: string]: number | string;
+            };
+            /** Problem */
+            problem: string;
+            /** Prompt */
+            prompt: string;
+            /** Sample */
+            sample: string;
+            /** Seed */
+            seed: number;
+            /** Written */
+            written: string;
+            /** Written Negative */
+            written_negative: string;
+        };
+        /**
          * Figures
          * @description What a tool would do, or has done.
          *
@@ -2619,6 +2783,27 @@ export interface components {
             wrong: string[];
         };
         /**
+         * FileOnPage
+         * @description ``command``: what draws a list in a shell; "" of wildcards.
+         */
+        FileOnPage: {
+            /** Command */
+            command: string;
+            /**
+             * Kind
+             * @enum {string}
+             */
+            kind: "prompts" | "wildcards";
+            /** Name */
+            name: string;
+            /** Path */
+            path: string;
+            /** Text */
+            text: string;
+            /** Version */
+            version: string;
+        };
+        /**
          * FileProblem
          * @description As :class:`lorasmith.core.errors.Problem`.
          */
@@ -2632,6 +2817,18 @@ export interface components {
             what: string;
             /** Where */
             where: string;
+        };
+        /** FileVersion */
+        FileVersion: {
+            /**
+             * Kind
+             * @enum {string}
+             */
+            kind: "prompts" | "wildcards";
+            /** Name */
+            name: string;
+            /** Version */
+            version: string;
         };
         /** Filter */
         Filter: {
@@ -3476,6 +3673,18 @@ export interface components {
             /** Zero Terminal Snr */
             zero_terminal_snr?: boolean | null;
         };
+        /** NewFileName */
+        NewFileName: {
+            /**
+             * Kind
+             * @enum {string}
+             */
+            kind: "prompts" | "wildcards";
+            /** Name */
+            name: string;
+            /** New */
+            new: string;
+        };
         /**
          * NewGrid
          * @description ``values`` of `lorasmith grid`'s options by their names, as texts or JSON values; ``None``
@@ -3597,6 +3806,26 @@ export interface components {
              * @default
              */
             where: string;
+        };
+        /**
+         * NewText
+         * @description ``version``: of the text that this one was made of; "" for a new file.
+         */
+        NewText: {
+            /**
+             * Kind
+             * @enum {string}
+             */
+            kind: "prompts" | "wildcards";
+            /** Name */
+            name: string;
+            /** Text */
+            text: string;
+            /**
+             * Version
+             * @default
+             */
+            version: string;
         };
         /**
          * NewTraining
@@ -4155,6 +4384,51 @@ export interface components {
             /** Showcase */
             showcase: string | null;
         };
+        /**
+         * ProjectStatus
+         * @description Args:
+         *         dataset: the folder of its images.
+         *         steps: from images to files.
+         *         next: the first step that is not done, of those after the training once that is; "" where
+         *             nothing is missing.
+         */
+        ProjectStatus: {
+            /** Dataset */
+            dataset: string;
+            /** Name */
+            name: string;
+            /** Next */
+            next: ("images" | "captions" | "audit" | "settings" | "run" | "pick" | "files") | "";
+            /** Path */
+            path: string;
+            /** Steps */
+            steps: components["schemas"]["Step"][];
+        };
+        /**
+         * PromptFile
+         * @description Args:
+         *         name: without its ending, below the folder of its kind: "colours", "people/hair".
+         *         lines: that count, neither blank nor begun with ``#``; ``None`` where it cannot be read.
+         *         problem: why it cannot be read, or named in a prompt; "" of a good one.
+         */
+        PromptFile: {
+            /**
+             * Kind
+             * @enum {string}
+             */
+            kind: "prompts" | "wildcards";
+            /** Lines */
+            lines: number | null;
+            /** Name */
+            name: string;
+            /** Path */
+            path: string;
+            /**
+             * Problem
+             * @default
+             */
+            problem: string;
+        };
         /** QueuedGrid */
         QueuedGrid: {
             /**
@@ -4649,6 +4923,39 @@ export interface components {
             wins: number;
         };
         /**
+         * Step
+         * @description Args:
+         *         state: "open" where something is missing, "busy" while a job is at it, "trouble" where it
+         *             cannot go on like this.
+         *         text: what is there, or missing, in few words.
+         *         path: what it is about: the dataset's folder, a run, a LoRA file; "" for nothing.
+         *         command: what does it in a shell; "" where only a person can.
+         */
+        Step: {
+            /**
+             * Command
+             * @default
+             */
+            command: string;
+            /**
+             * Name
+             * @enum {string}
+             */
+            name: "images" | "captions" | "audit" | "settings" | "run" | "pick" | "files";
+            /**
+             * Path
+             * @default
+             */
+            path: string;
+            /**
+             * State
+             * @enum {string}
+             */
+            state: "done" | "open" | "busy" | "trouble";
+            /** Text */
+            text: string;
+        };
+        /**
          * TagChange
          * @description Captions with a tag, of those that change.
          */
@@ -4752,6 +5059,38 @@ export interface components {
         Text: {
             /** Text */
             text: string;
+        };
+        /**
+         * ToExpand
+         * @description Args:
+         *         text: lines of prompts.
+         *         seed: of the first line that says none.
+         *         count: of seeds for each line.
+         *         wildcard, wildcard_text: name and text of a file of wildcards while it is written.
+         */
+        ToExpand: {
+            /**
+             * Count
+             * @default 1
+             */
+            count: number;
+            /**
+             * Seed
+             * @default 0
+             */
+            seed: number;
+            /** Text */
+            text: string;
+            /**
+             * Wildcard
+             * @default
+             */
+            wildcard: string;
+            /**
+             * Wildcard Text
+             * @default
+             */
+            wildcard_text: string;
         };
         /**
          * TokenChunk
@@ -4909,6 +5248,14 @@ export interface components {
              * @enum {string}
              */
             verb: "resize" | "merge" | "extract" | "bake" | "convert";
+        };
+        /**
+         * TrashedFile
+         * @description ``kept``: where it lies now.
+         */
+        TrashedFile: {
+            /** Kept */
+            kept: string;
         };
         /**
          * Turn
@@ -7389,6 +7736,37 @@ export interface operations {
             };
         };
     };
+    get_status_api_project_status_get: {
+        parameters: {
+            query: {
+                path: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProjectStatus"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
     get_projects_api_projects_get: {
         parameters: {
             query?: never;
@@ -7438,6 +7816,199 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ProjectOut"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    files_api_prompts_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PromptFile"][];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    expand_api_prompts_expand_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ToExpand"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Expanded"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    file_api_prompts_file_get: {
+        parameters: {
+            query: {
+                kind: "prompts" | "wildcards";
+                name: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FileOnPage"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    put_file_api_prompts_file_put: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewText"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FileOnPage"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    remove_api_prompts_remove_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["FileVersion"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TrashedFile"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    rename_api_prompts_rename_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewFileName"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FileOnPage"];
                 };
             };
             /** @description what is wrong, by the library */

@@ -1,5 +1,6 @@
 // What a tag may become while somebody writes it.
-import type { Schemas } from "../api/client";
+import { get, type Schemas } from "../api/client";
+import { project } from "../project";
 import { remembered } from "../session";
 
 type Word = Schemas["WordRecord"];
@@ -20,3 +21,11 @@ export const noteOf = (word: Word): string =>
   [word.alias && `for ${word.alias}`, word.category, word.images != null ? String(word.images) : ""]
     .filter(Boolean)
     .join(" · ");
+
+/** What a tag of a prompt may become. */
+export async function completeTag(prefix: string, signal: AbortSignal) {
+  const ask = (words: string) =>
+    get("/api/draw/words", { query: { project: project.value, prefix, words, most: 12 }, signal });
+  const found = await askWords(ask, signal);
+  return found.filter((one) => one.tag !== prefix).map((one) => ({ text: one.tag, note: noteOf(one) }));
+}

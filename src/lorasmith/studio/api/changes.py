@@ -1,6 +1,7 @@
 """What has changed, told as it happens: server-sent events, so that pages ask anew.
 
 An event ``changed`` has the topics: ``jobs``, ``progress`` of those that run, ``projects``,
+``prompts`` of the workspace's lists of prompts and wildcards,
 ``run:PATH`` of each run that has written something, ``dataset:PATH`` of each dataset that pages
 have open, also while it is still being read, and ``drawings`` when one is asked for, ends, or has a
 picture more; in the first event it has "any". What has changed is read off files, whoever changed
@@ -24,6 +25,7 @@ from starlette.concurrency import run_in_threadpool
 from lorasmith.core.job_record import EVENTS
 from lorasmith.jobs.projects import DATASET, LORAS, RUNS
 from lorasmith.jobs.queue.ledger import Ledger
+from lorasmith.jobs.workspace.prompt_files import KINDS
 from lorasmith.studio.context import Studio, StudioDep
 
 router = APIRouter(prefix="/api", tags=["changes"])
@@ -72,6 +74,11 @@ class Changes:
             "projects": [
                 (str(folder), *(_changed(folder / name) for name in ("", DATASET, RUNS, LORAS)))
                 for folder in sorted(folders)
+            ],
+            "prompts": [
+                (str(folder), _changed(folder))
+                for kind in KINDS
+                for folder in (self._workspace / kind, *_folders(self._workspace / kind))
             ],
             **{
                 f"dataset:{one.folder}": (one.folder_times(), one.reading)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel
 
 from lorasmith.core.errors import UserError
 from lorasmith.data.images import MASK_SUFFIXES, SUFFIXES
 from lorasmith.data.layout import natural_key
-from lorasmith.jobs.projects import Project, create_project, list_projects, read_project
+from lorasmith.jobs.projects import Project, create_project
+from lorasmith.jobs.runs.folders import ledger_of
+from lorasmith.jobs.workspace.status import ProjectReader, ProjectStatus
+from lorasmith.studio.api.runs import ReaderDep
 from lorasmith.studio.context import StudioDep
 
 router = APIRouter(prefix="/api", tags=["projects"])
@@ -29,6 +32,17 @@ _KINDS: dict[str, Kind] = {
     ".cbz": "archive",
 }
 _MOST_ENTRIES = 20_000
+
+
+def _projects_of(request: Request, runs: ReaderDep) -> ProjectReader:
+    state = request.app.state
+    if not hasattr(state, "projects"):
+        state.projects = ProjectReader(runs)
+    reader: ProjectReader = state.projects
+    return reader
+
+
+ProjectsDep = Annotated[ProjectReader, Depends(_projects_of)]
 
 
 class ProjectOut(BaseModel):
@@ -90,10 +104,10 @@ class Folder(BaseModel):
 
 
 @router.get("/projects")
-def get_projects(studio: StudioDep) -> list[ProjectOut]:
+def get_projects(studio: StudioDep, projects: ProjectsDep) -> list[ProjectOut]:
     return [
         ProjectOut.of(project)
-        for project in list_projects(studio.workspace)
+        for project in projects.projects(studio.workspace)
         if project.path.resolve() in studio.roots
     ]
 
@@ -104,14 +118,20 @@ def post_project(new: NewProject, studio: StudioDep) -> ProjectOut:
 
 
 @router.get("/project")
-def get_project(path: str, studio: StudioDep) -> ProjectDetail:
-    project = read_project(studio.roots.resolve(path))
+def get_project(path: str, studio: StudioDep, projects: ProjectsDep) -> ProjectDetail:
+    project = projects.project(studio.roots.resolve(path))
     return ProjectDetail(
         **ProjectOut.of(project).model_dump(),
         dataset=str(project.dataset),
         run_paths=[str(run) for run in project.runs],
         lora_paths=[str(lora) for lora in project.loras],
     )
+
+
+@router.get("/project/status")
+def get_status(path: str, studio: StudioDep, projects: ProjectsDep) -> ProjectStatus:
+    """How far a project is, step by step, and what comes next."""
+    return projects.status(studio.roots.resolve(path), ledger_of(studio.workspace))
 
 
 @router.get("/folders")

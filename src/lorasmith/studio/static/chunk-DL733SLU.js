@@ -1,1 +1,0 @@
-import{d as t}from"./chunk-DGS2XTPI.js";var i="word-list";async function a(r,e){let o=t(i);return r(o).catch(n=>{if(!o||e.aborted)throw n;return r("")})}var c=r=>[r.alias&&`for ${r.alias}`,r.category,r.images!=null?String(r.images):""].filter(Boolean).join(" \xB7 ");export{i as a,a as b,c};
