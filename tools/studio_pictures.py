@@ -168,6 +168,7 @@ PICTURES = {
     ),
     "compare": Picture(
         "/compare", {"path": "{demo}/runs/zorp/grid", "cell": "4.3.0"}, ".cell img", vote_blind
+    ),
     "prompts": Picture(
         "/prompts",
         {"project": "{demo}", "kind": "prompts", "name": "portraits"},

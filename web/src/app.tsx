@@ -10,7 +10,7 @@ import { Notices } from "./components/notices";
 import { Failed } from "./components/problems";
 import { baseName, duration } from "./format";
 import { ended, running, waiting } from "./jobs";
-import { allKeys, keysVersion, useKeys } from "./keys";
+import { useKeys } from "./keys";
 import { both, lazily } from "./lazily";
 import { LAST_PROJECT, project, projects } from "./project";
 import { address, go, path, to } from "./router";
@@ -72,6 +72,7 @@ const ProjectStrip = lazily(
   async () => (await both(import("./components/project_strip"), styled("strip"))).ProjectStrip,
   false,
 );
+const Keys = lazily(async () => (await import("./components/keys_list")).Keys, false);
 // Its room is there at once, so that nothing moves when it comes.
 document.documentElement.classList.toggle("with-strip", project.value !== "" || remembered(LAST_PROJECT) !== "");
 
@@ -230,30 +231,6 @@ function Queue({ onClose }: { onClose: () => void }) {
             </section>
           ),
       )}
-    </Dialog>
-  );
-}
-
-function Keys({ onClose }: { onClose: () => void }) {
-  keysVersion.value;
-  return (
-    <Dialog title="Keys" onClose={onClose}>
-      <dl class="keys">
-        {allKeys().map((key) => (
-          <div key={key.keys}>
-            <dt>
-              <kbd>{key.keys.replace(/Arrow(?=[A-Z])/, "")}</kbd>
-            </dt>
-            <dd>{key.does}</dd>
-          </div>
-        ))}
-        <div>
-          <dt>
-            <kbd>Tab</kbd>
-          </dt>
-          <dd>Go to the next thing that can be done</dd>
-        </div>
-      </dl>
     </Dialog>
   );
 }
