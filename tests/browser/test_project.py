@@ -1,19 +1,16 @@
-"""One project from end to end above every page, prompts that are kept, a report, and the tour."""
+"""One project from end to end above every page, and prompts that are kept."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 
-from playwright.sync_api import expect
-
-from tests.browser.conftest import NARROW_TOO, Server, require_open_to_everybody
-
-Serve = Callable[..., Server]
+from tests.browser.conftest import NARROW_TOO, Serve, require_open_to_everybody
 
 
 def test_the_line_above_and_prompts_that_are_kept(serve: Serve, page, workspace: Path) -> None:
+    from playwright.sync_api import expect
+
     project = workspace / "zorp"
     studio = serve(workspace)
     page.goto(studio.page("/dataset", path=str(project / "dataset")))
