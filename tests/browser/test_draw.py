@@ -119,6 +119,8 @@ def weigh_its_blocks(page, studio: Server) -> None:
     trials = [path.read_bytes() for path in studio.workspace.glob(".lorasmith/drawings/trials/*")]
     assert len(set(trials)) == len(trials) == 2
     page.get_by_text("BASE is below 0").wait_for()
+    assert MARKUP in page.get_by_role("textbox", name="Prompt").input_value()
+    assert page.locator("main img[src=x]").count() == 0
     require_open_to_everybody(page)
     page.get_by_label("Weight of BASE, as a number").fill("0.5")
     page.get_by_role("button", name="Work out the figures").click()
@@ -126,7 +128,12 @@ def weigh_its_blocks(page, studio: Server) -> None:
     assert page.get_by_role("link", name="Take to Train").get_attribute("href")
     page.get_by_role("button", name="Write tiny-blocks.safetensors").click()
     page.get_by_role("gridcell", name="tiny-blocks").wait_for(timeout=FIRST_DRAWING)
-    old, new = (load_file(path) for path in (lora, lora.with_name("tiny-blocks.safetensors")))
+    page.get_by_role("tab", name="File").click()
+    page.get_by_role("button", name="Rename").click()
+    page.get_by_role("dialog").get_by_label("Name").fill("half")
+    page.keyboard.press("Enter")
+    page.get_by_role("gridcell", name="half").wait_for()
+    old, new = (load_file(path) for path in (lora, lora.with_name("half.safetensors")))
     products = [
         each[f"{LAYER}.lora_up.weight"] @ each[f"{LAYER}.lora_down.weight"] for each in (old, new)
     ]
@@ -162,7 +169,9 @@ def test_a_dropped_picture_gives_its_settings(page, studio: Server, tmp_path: Pa
     assert prompt.input_value() == ""
 
 
-def test_what_is_written_is_completed_and_weighed(page, studio: Server) -> None:
+def test_what_is_written_is_completed_weighed_and_counted(page, studio: Server) -> None:
+    (studio.workspace / "wildcards").mkdir()
+    (studio.workspace / "wildcards" / "hats.txt").write_text("red hat\n", encoding="utf-8")
     open_page(page, studio)
     prompt = page.get_by_role("textbox", name="Prompt", exact=True)
     prompt.press_sequentially("a, stan")
@@ -180,6 +189,17 @@ def test_what_is_written_is_completed_and_weighed(page, studio: Server) -> None:
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Tab")
     assert prompt.input_value() == "a, standing <lora:tiny:1>"
+    prompt.press_sequentially(" in __ha")
+    page.get_by_role("option", name="hats__").wait_for()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    assert prompt.input_value() == "a, standing <lora:tiny:1> in __hats__"
+    # Closed, it begins no other.
+    prompt.press_sequentially(", stan")
+    page.get_by_role("option", name="standing").first.wait_for()
+    page.keyboard.press("Escape")
+    prompt.fill("cat, " * 40)
+    page.get_by_role("group", name="Prompt: tokens").get_by_text("80 of 150").wait_for()
 
 
 SIGNS = {

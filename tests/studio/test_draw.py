@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import struct
 import sys
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -110,6 +112,72 @@ def test_a_trial_is_in_no_list_and_is_kept_for_a_while(
     assert page.ended(record["id"])["state"] == "done"
     assert page.get() == page.get("/history", project="zorp")["pictures"] == []
     assert [path.name for path in sorted(trials.iterdir())] == ["2.png", "3.png"]
+
+
+def test_tokens_are_counted_as_they_are_drawn(page: Page, workspace: Path) -> None:
+    loras = workspace / "zorp" / "loras"
+    write_lora(loras / "a.safetensors")
+    murk = np.zeros((9, 8), np.float32)
+    save_file({"emb_params": murk}, loras / "murk.safetensors")
+    # One that a LoRA carries is there with the LoRA alone.
+    carried = {"bundle_emb.word.emb_params": murk, "lora_unet_x.lora_up.weight": murk}
+    save_file(carried, loras / "pair.safetensors")
+    body = {"project": "zorp", "prompt": "a murk, (word:1.2)", "negative": "<lora:x:y>"}
+    told = page.post("/tokens", **body)
+    assert told["prompt"]["tokens"] == 1 + 9 + 1 + 1
+    assert told["prompt"]["embeddings"] == {"murk": 9}
+    assert told["negative"]["tokens"] is None
+    told = page.post("/tokens", **body, loras=[{"name": "pair"}])
+    assert told["prompt"]["embeddings"] == {"murk": 9, "word": 9}
+    answer = page.client.post("/api/draw/tokens", json={"embedding_dir": ".."})
+    assert answer.status_code == 403
+
+
+def test_wildcards_of_the_workspace_are_completed_and_drawn(page: Page, workspace: Path) -> None:
+    assert page.get("/wildcards", prefix="") == []
+    folder = workspace / "wildcards"
+    (folder / "people").mkdir(parents=True)
+    for name in ("colours", "people/hair", "people/hats"):
+        (folder / f"{name}.txt").write_text("red\n", encoding="utf-8")
+    assert page.get("/wildcards", prefix="ha") == ["hair", "hats", "people/hair", "people/hats"]
+    assert page.get("/wildcards", prefix="", folder="wildcards/people") == ["hair", "hats"]
+    assert page.client.get("/api/draw/wildcards", params={"folder": ".."}).status_code == 403
+    line = page.post("/command-line", prompt="__colours__")["line"]
+    assert f"--wildcard-dir {folder}" in line
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+LONG = b"parameters\0" + b"<b>x</b>, " * 1_000_000 + b"\nSteps: 5, Sampler: DDIM, Seed: 7"
+
+
+@pytest.mark.parametrize(
+    ("long", "words"),
+    [
+        (chunk(b"tEXt", LONG), "more than 100,000 characters"),
+        (chunk(b"iTXt", LONG.replace(b"\0", b"\0\0\0\0\0", 1)), "more than 100,000 characters"),
+        # Such as become 10 MB when they are unpacked.
+        (chunk(b"zTXt", b"parameters\0\0" + zlib.compress(LONG[11:])), "cannot be read"),
+        (chunk(b"iTXt", b"parameters\0\1\0\0\0" + zlib.compress(LONG[11:])), "cannot be read"),
+        (chunk(b"abCd", LONG), "does not say how it was made"),
+    ],
+    ids=["text", "utf-8", "packed", "packed utf-8", "unknown"],
+)
+def test_chunks_of_10_mb_are_refused_in_words(
+    page: Page, workspace: Path, long: bytes, words: str
+) -> None:
+    path = workspace / "zorp" / "drawings" / "2026-01-31" / "1.png"
+    path.parent.mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(path)
+    data = path.read_bytes()
+    path.write_bytes(data[:33] + long + data[33:])
+    with pytest.raises(PromptError, match=words):
+        picture_settings(path)
+    answer = page.client.get("/api/draw/history", params={"project": "zorp"})
+    assert answer.status_code == 200
+    assert len(answer.content) < 500_000
 
 
 def test_cancelling(page: Page) -> None:

@@ -66,11 +66,36 @@ def client(place: Path) -> Iterator[TestClient]:
     """One process with torch answers all tests."""
     client = client_of(place)
     yield client
-    client.app.state.engine.release()  # type: ignore[attr-defined]
+    if (engine := getattr(client.app.state, "engine", None)) is not None:  # type: ignore[attr-defined]
+        engine.release()
 
 
 def ask(client: TestClient, what: str, verb: str, **values: Any) -> Any:
     return client.post(f"/api/lora-files/{what}", json={"verb": verb, "values": values})
+
+
+def test_a_file_gets_another_name(client: TestClient, place: Path) -> None:
+    folder = place / "renamed"
+    folder.mkdir()
+    write_lora(folder / "a.safetensors")
+    (folder / "a.png").write_bytes(b"png")
+
+    def rename(path: str, name: str) -> Any:
+        return client.post("/api/lora-files/rename", json={"path": path, "name": name})
+
+    answer = rename("renamed/a.safetensors", "b, better")
+    assert answer.json() == {"path": str(folder / "b, better.safetensors")}
+    assert sorted(each.name for each in folder.iterdir()) == [
+        "b, better.png",
+        answer.json()["path"].rpartition("/")[2],
+    ]
+    for path, name, status in (
+        ("../secret.safetensors", "x", 403),
+        ("renamed/b, better.safetensors", "../x", 422),
+        ("renamed/b, better.safetensors", ".x", 422),
+        ("renamed/b, better.safetensors", "<b>", 422),
+    ):
+        assert rename(path, name).status_code == status
 
 
 def test_forms_have_all_that_the_command_line_takes(client: TestClient) -> None:

@@ -71,12 +71,22 @@ def list_(folder: Path, as_json: bool) -> None:
 def rename(run: Path, name: str, workspace: Path, as_json: bool) -> None:
     """Give a run, its LoRA files and their cards the name NAME.
 
+    RUN may also be a LoRA file that is no run's: it and what lies beside it, its cards and
+    previews, are then called so. Nothing is overwritten.
+
     What is said inside of the files, such as the name that a LoRA was trained under, stays. An
     embedding's word is its file's name in web UIs: its cards follow, and it is said.
     """
-    from lorasmith.jobs.runs.folders import ledger_of, rename_run, trained_word
-    from lorasmith.training.runs.folder import RunFolder
+    from lorasmith.jobs.runs.folders import ledger_of, rename_lora, rename_run, trained_word
+    from lorasmith.training.runs.folder import RunFolder, run_of_file
 
+    if run.is_file() and run_of_file(run) is None:
+        file = rename_lora(run, name, ledger_of(workspace))
+        if as_json:
+            echo_json({"lora": str(file)})
+        else:
+            echo(f"is now {file}")
+        return
     new = rename_run(run, name, ledger_of(workspace))
     if as_json:
         echo_json({"run": str(new)})

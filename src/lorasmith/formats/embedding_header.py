@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,7 @@ def _of_safetensors(path: Path) -> EmbeddingHeader:
         bundled = {name: _count(next(iter(one.values())).shape) for name, one in inner.items()}
         return EmbeddingHeader(not own, bundled)
     shapes = [one.shape for one in own.values()]
-    if not (len(own) == 1 or own.keys() == ENCODERS.keys()) or any(len(s) > 2 for s in shapes):
+    if not _are_of_one(own.keys()) or any(len(shape) > 2 for shape in shapes):
         return EmbeddingHeader(False)
     return EmbeddingHeader(True, word=header.metadata.get(WORD, ""), vectors=_count(shapes[0]))
 
@@ -82,10 +82,18 @@ def _of_torch(value: Any) -> EmbeddingHeader:
         return EmbeddingHeader(False)
     content = value.get(PARAMETERS, value)
     tensors = list(content.values()) if isinstance(content, dict) else []
-    if len(tensors) == 1 and isinstance(tensors[0], BuiltTensor) and len(tensors[0].shape) <= 2:
+    is_built = all(isinstance(one, BuiltTensor) and len(one.shape) <= 2 for one in tensors)
+    if tensors and is_built and _are_of_one(map(str, content)):
         return EmbeddingHeader(True, vectors=_count(tensors[0].shape))
     # As an object of torch's, which says how many it has when it is read.
     return EmbeddingHeader(PARAMETERS in value)
+
+
+def _are_of_one(names: Iterable[str]) -> bool:
+    """Whether tensors of these names may be an embedding's: SDXL's two, or one under any name but
+    such as a layer's weight has."""
+    names = set(names)
+    return names == ENCODERS.keys() or (len(names) == 1 and not names.pop().endswith(".weight"))
 
 
 def _count(shape: tuple[int, ...]) -> int:

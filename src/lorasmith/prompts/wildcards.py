@@ -66,6 +66,11 @@ class Wildcards:
             if stems.count(path.stem) == 1:
                 self._paths.setdefault(path.stem, path)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What stands between low lines: files' paths below the folder, and single names."""
+        return tuple(self._paths)
+
     def expand(self, prompt: str, seed: int, purpose: str = "prompt") -> str:
         """The prompt with all that it leaves to chance drawn.
 

@@ -48,6 +48,15 @@ def test_an_embedding_is_renamed_and_its_word_told(run: Path) -> None:
     assert len(runs("rename", "runs/hello", "zorp").stdout.splitlines()) == 1
 
 
+def test_a_lora_file_is_renamed(run: Path) -> None:
+    other = run.parent.parent / "other.safetensors"
+    other.write_bytes(b"")
+    assert runs("rename", "other.safetensors", "new").stdout == "is now new.safetensors\n"
+    assert json.loads(runs("rename", "new.safetensors", "x", "--json").stdout) == {
+        "lora": "x.safetensors"
+    }
+
+
 def test_none_is_removed_where_one_cannot_be(run: Path) -> None:
     other = write_run(run.with_name("blarg"))
     words = ("remove", "runs/zorp/zorp.safetensors", "runs/nosuch", "runs/blarg", "runs/neither")

@@ -15,7 +15,7 @@ from lorasmith.core.errors import RunError
 from lorasmith.core.locks import lock_file
 from lorasmith.formats.embedding_keys import WORD
 from lorasmith.jobs.queue.ledger import Ledger
-from lorasmith.jobs.runs.folders import copy_lora, remove_run, rename_run, restore_run
+from lorasmith.jobs.runs.folders import copy_lora, remove_run, rename_lora, rename_run, restore_run
 from lorasmith.jobs.runs.reader import RunReader, find_runs
 from lorasmith.training.runs.folder import RunFolder, write_info
 
@@ -40,6 +40,41 @@ def flat_run(place: Path) -> Path:
     (place / "sample" / "zorp_000010_00_7.png").write_bytes(b"png")
     (place / "zorp-other.safetensors").write_bytes(b"another LoRA")
     return hidden
+
+
+def test_a_lora_file_gets_another_name_with_what_lies_beside_it(tmp_path: Path) -> None:
+    moved = {"a.safetensors", "a.png", "a.preview.png", "a.json"}
+    for name in (*moved, "a.v2.safetensors", "a.v2.json", "ab.png"):
+        (tmp_path / name).write_bytes(name.encode())
+    before = files(tmp_path)
+    (tmp_path / "c.json").write_bytes(b"another's card")
+    with pytest.raises(RunError, match="is there already"):
+        rename_lora(tmp_path / "a.safetensors", "c")
+    (tmp_path / "c.json").unlink()
+    assert files(tmp_path) == before
+    assert rename_lora(tmp_path / "a.safetensors", "c") == tmp_path / "c.safetensors"
+    assert files(tmp_path) == {
+        f"c{name[1:]}" if name in moved else name: data for name, data in before.items()
+    }
+    for name in ("", ".c", "x/y", "a<b", "a:b", "con", "x" * 200):
+        with pytest.raises(RunError, match="cannot name a LoRA"):
+            rename_lora(tmp_path / "c.safetensors", name)
+    with pytest.raises(RunError, match="is no LoRA file"):
+        rename_lora(tmp_path / "c.png", "d")
+
+
+def test_a_file_of_a_run_or_that_a_job_needs_keeps_its_name(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "runs" / "zorp")
+    (run / "zorp-merged.safetensors").write_bytes(b"made of it")
+    with pytest.raises(RunError, match="is a file of a run"):
+        rename_lora(run / "zorp-000001.safetensors", "other")
+    ledger = Ledger(tmp_path)
+    file = run / "zorp-merged.safetensors"
+    job = ledger.add(["bake", "--lora=runs/zorp/zorp-merged.safetensors:0.8"], "bake", tmp_path)
+    with pytest.raises(RunError, match=f"job {job.id} .* needs it"):
+        rename_lora(file, "other", ledger)
+    ledger.cancel(job.id)
+    assert rename_lora(file, "other", ledger) == run / "other.safetensors"
 
 
 def test_a_run_gets_another_name(tmp_path: Path) -> None:

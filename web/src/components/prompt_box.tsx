@@ -8,6 +8,8 @@ interface Props {
   label: string;
   /** What a tag that begins so may become. */
   complete: (prefix: string, signal: AbortSignal) => Promise<Option[]>;
+  /** Names of wildcards like this. */
+  wildcards?: (prefix: string, signal: AbortSignal) => Promise<Option[]>;
   /** Names of LoRAs, for their tags. */
   loras: readonly string[];
   onInput: (value: string) => void;
@@ -22,7 +24,8 @@ const MOST = 12;
 const LONGEST = 200;
 const WEIGHT_STEP = 0.1;
 
-export function PromptBox({ value, label, complete, loras, onInput, placeholder, invalid, rows = 4 }: Props) {
+export function PromptBox(props: Props) {
+  const { value, label, complete, wildcards, loras, onInput, placeholder, invalid, rows = 4 } = props;
   const [options, setOptions] = useState<Option[]>([]);
   const [chosen, setChosen] = useState(-1);
   const [place, setPlace] = useState({ left: 0, top: 0 });
@@ -54,14 +57,17 @@ export function PromptBox({ value, label, complete, loras, onInput, placeholder,
       const controller = (asking.current = new AbortController());
       const { value: text, selectionStart: cursor, selectionEnd } = field.current!;
       const word = cursor === selectionEnd ? wordBefore(text, cursor) : null;
-      if (!word) return close();
+      if (!word || (word.kind === "wildcard" && !wildcards)) return close();
       try {
-        const found = word.isLora ? lorasLike(loras, word.text) : await complete(word.text, controller.signal);
+        const found =
+          word.kind === "lora"
+            ? lorasLike(loras, word.text)
+            : await (word.kind === "wildcard" ? wildcards! : complete)(word.text, controller.signal);
         if (controller.signal.aborted || document.activeElement !== field.current) return;
         setOptions(
           found.map((option) => ({
             ...option,
-            text: word.isLora ? `${option.text}:1>` : escaped(option.text),
+            text: WRITTEN[word.kind](option.text),
             start: word.start,
             end: cursor,
           })),
@@ -163,13 +169,31 @@ export function PromptBox({ value, label, complete, loras, onInput, placeholder,
   );
 }
 
-/** What stands before the cursor since the last sign: the beginning of a tag, or of a LoRA's name. */
-function wordBefore(text: string, cursor: number): { text: string; start: number; isLora: boolean } | null {
+/** How what is chosen goes on from what was typed. */
+const WRITTEN = {
+  lora: (name: string) => `${name}:1>`,
+  wildcard: (name: string) => `${name}__`,
+  tag: escaped,
+};
+
+interface Begun {
+  text: string;
+  start: number;
+  kind: keyof typeof WRITTEN;
+}
+
+/** What stands before the cursor since the last sign: the beginning of a tag, or of a LoRA's or wildcard's name. */
+function wordBefore(text: string, cursor: number): Begun | null {
   const before = text.slice(Math.max(0, cursor - LONGEST), cursor);
   const lora = /<(?:lora|lyco):([^<>:\n]*)$/.exec(before);
-  if (lora) return { text: lora[1]!, start: cursor - lora[1]!.length, isLora: true };
+  if (lora) return { text: lora[1]!, start: cursor - lora[1]!.length, kind: "lora" };
+  // Two low lines begin a name, the next two end it.
+  const marks = [...before.matchAll(/__/g)];
+  const name = marks.length % 2 ? before.slice(marks.at(-1)!.index + 2) : null;
+  if (name !== null && /^(?:\w[\w./\- ]*)?$/.test(name))
+    return { text: name, start: cursor - name.length, kind: "wildcard" };
   const word = /(?:^|[,\n()[\]{}|:<>])\s*((?:\\.|[^,\n()[\]{}|:<>\\])*)$/.exec(before)?.[1] ?? "";
-  return word.trim().length > 1 ? { text: word, start: cursor - word.length, isLora: false } : null;
+  return word.trim().length > 1 ? { text: word, start: cursor - word.length, kind: "tag" } : null;
 }
 
 function lorasLike(names: readonly string[], text: string): Option[] {

@@ -32,33 +32,74 @@ export async function removeRun(run: Of, then: () => unknown): Promise<void> {
 }
 
 export function RenameRun({ run, onClose }: { run: Of; onClose: () => void }) {
-  const [name, setName] = useState(run.name);
+  return (
+    <Rename
+      path={run.path}
+      name={run.name}
+      words="Its folder and its LoRA files are called so; what stands inside of them stays as it is."
+      onClose={onClose}
+      rename={async (name) => {
+        const { path } = await post("/api/run/rename", { body: { path: run.path, name } });
+        onClose();
+        if (query.value.get("path") === run.path) alter({ path });
+      }}
+    />
+  );
+}
+
+interface RenameLoraProps {
+  path: string;
+  onClose: () => void;
+  onRenamed: (path: string) => void;
+}
+
+export function RenameLora({ path, onClose, onRenamed }: RenameLoraProps) {
+  return (
+    <Rename
+      path={path}
+      name={baseName(path).replace(/\.[^.]+$/, "")}
+      words="The cards and previews beside it are called so, too; what stands in them stays as it is."
+      onClose={onClose}
+      rename={async (name) => {
+        const renamed = await post("/api/lora-files/rename", { body: { path, name } });
+        onClose();
+        onRenamed(renamed.path);
+      }}
+    />
+  );
+}
+
+interface RenameProps extends Of {
+  words: string;
+  rename: (name: string) => Promise<void>;
+  onClose: () => void;
+}
+
+function Rename({ path, name: before, words, rename, onClose }: RenameProps) {
+  const [name, setName] = useState(before);
   const [problems, setProblems] = useState<Problem[]>([]);
   const wanted = name.trim();
-  async function rename(event: Event) {
-    event.preventDefault();
-    try {
-      const { path } = await post("/api/run/rename", { body: { path: run.path, name: wanted } });
-      onClose();
-      if (query.value.get("path") === run.path) alter({ path });
-    } catch (error) {
-      setProblems(problemsOf(error));
-    }
-  }
   return (
     <Dialog
-      title={`Rename ${run.name}`}
+      title={`Rename ${before}`}
       onClose={onClose}
       footer={
         <>
           <Button onClick={onClose}>Cancel</Button>
-          <Button kind="primary" type="submit" form="rename-run" disabled={!wanted || wanted === run.name}>
+          <Button kind="primary" type="submit" form="rename" disabled={!wanted || wanted === before}>
             Rename
           </Button>
         </>
       }
     >
-      <form id="rename-run" class="column" onSubmit={rename}>
+      <form
+        id="rename"
+        class="column"
+        onSubmit={(event) => {
+          event.preventDefault();
+          rename(wanted).catch((error: unknown) => setProblems(problemsOf(error)));
+        }}
+      >
         <label class="field">
           Name
           <input
@@ -68,9 +109,9 @@ export function RenameRun({ run, onClose }: { run: Of; onClose: () => void }) {
             onInput={(event) => (setName(event.currentTarget.value), setProblems([]))}
           />
         </label>
-        <p class="soft">Its folder and its LoRA files are called so; what stands inside of them stays as it is.</p>
+        <p class="soft">{words}</p>
         <Problems problems={problems} />
-        <CommandLine line={`lorasmith runs rename ${shellWord(run.path)} ${shellWord(wanted || run.name)}`} />
+        <CommandLine line={`lorasmith runs rename ${shellWord(path)} ${shellWord(wanted || before)}`} />
       </form>
     </Dialog>
   );

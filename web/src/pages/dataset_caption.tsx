@@ -5,6 +5,7 @@ import { Button } from "../components/button";
 import { Combobox } from "../components/combobox";
 import { say, sayProblems } from "../components/notices";
 import { Failed } from "../components/problems";
+import { limitOf, TokenBar } from "../components/token_bar";
 import { baseName } from "../format";
 import { useKeys } from "../keys";
 import { remember, remembered } from "../session";
@@ -371,21 +372,13 @@ function ChipField(props: { store: DatasetStore; tag: string; onDone: (value: st
 
 function TokenCounter({ tokens }: { tokens: Tokens }) {
   const limits = tokens.limits!;
-  const end = Math.max(limits.find((limit) => tokens.tokens <= limit) ?? tokens.tokens, limits[0]!);
   const beyond = tokens.tokens > limits[0]!;
   return (
     <div class="token-counter">
-      <div class="bar-of-tokens" aria-hidden="true">
-        <span class={beyond ? "used beyond" : "used"} style={{ width: `${(100 * tokens.tokens) / end}%` }} />
-        {limits
-          .filter((limit) => limit <= end)
-          .map((limit) => (
-            <span key={limit} class="mark-of-tokens" style={{ left: `${(100 * limit) / end}%` }} />
-          ))}
-      </div>
+      <TokenBar tokens={tokens.tokens} limits={limits} />
       <p class="small">
         <span class="number">{tokens.tokens}</span> of{" "}
-        <span class="number">{limits.find((limit) => tokens.tokens <= limit) ?? limits.at(-1)}</span> tokens
+        <span class="number">{limitOf(tokens.tokens, limits) ?? limits.at(-1)}</span> tokens
         {beyond && (
           <span class="lacks">
             {" "}

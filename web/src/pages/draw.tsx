@@ -1,7 +1,7 @@
 // Drawing with a base model and LoRAs: what to draw on the left; what comes of it, and all that was drawn, on the right.
 import { signal } from "@preact/signals";
 import { useEffect, useState } from "preact/hooks";
-import { get, post, type Problem, problemsOf } from "../api/client";
+import { get, post, type Problem, problemsOf, type Schemas } from "../api/client";
 import { concerns, onChange } from "../api/changes";
 import { useFetched } from "../api/fetched";
 import { AddFiles } from "../components/add_files";
@@ -11,8 +11,10 @@ import { say, sayProblems } from "../components/notices";
 import { Problems } from "../components/problems";
 import { PromptBox } from "../components/prompt_box";
 import { Tabs } from "../components/tabs";
+import { TokenBar } from "../components/token_bar";
 import { askWords, noteOf } from "../components/tag_words";
 import { isImage, useFileDrop } from "../dropping";
+import { quantity } from "../format";
 import { useKeys } from "../keys";
 import { project } from "../project";
 import { alter, query } from "../router";
@@ -159,6 +161,12 @@ function Prompts() {
     return found.filter((one) => one.tag !== prefix).map((one) => ({ text: one.tag, note: noteOf(one) }));
   };
   const names = cards.value?.loras.map((card) => card.name) ?? [];
+  const wildcards = async (prefix: string, signal: AbortSignal) => {
+    const folder = settings.value.wildcard_dir ?? "";
+    const found = await get("/api/draw/wildcards", { query: { prefix, folder }, signal });
+    return found.map((name) => ({ text: name, note: "wildcard" }));
+  };
+  const counts = useTokens();
   return (
     <>
       <PromptBox
@@ -166,20 +174,70 @@ function Prompts() {
         placeholder="What to draw"
         value={form.value.prompt}
         complete={complete}
+        wildcards={wildcards}
         loras={names}
         rows={5}
         onInput={(prompt) => change({ prompt })}
       />
+      <Tokens of="Prompt" counts={counts?.prompt} />
       <PromptBox
         label="Negative prompt"
         placeholder="What it shall not look like"
         value={form.value.negative ?? ""}
         complete={complete}
+        wildcards={wildcards}
         loras={names}
         rows={2}
         onInput={(negative) => change({ negative: negative || undefined })}
       />
+      {form.value.negative && <Tokens of="Negative prompt" counts={counts?.negative} />}
     </>
+  );
+}
+
+/** Of both prompts, a while after the last key. */
+function useTokens(): Schemas["TokenCounts"] | null {
+  const [counts, setCounts] = useState<Schemas["TokenCounts"] | null>(null);
+  const { prompt, negative, loras, lora_dir, embedding_dir } = form.value;
+  const asked = JSON.stringify({
+    prompt,
+    negative,
+    loras: loras.map(({ name }) => ({ name })),
+    lora_dir,
+    embedding_dir,
+    project: project.value,
+  });
+  useEffect(() => {
+    const controller = new AbortController();
+    const timer = setTimeout(
+      () => post("/api/draw/tokens", { body: JSON.parse(asked), signal: controller.signal }).then(setCounts, () => {}),
+      REST,
+    );
+    return () => (clearTimeout(timer), controller.abort());
+  }, [asked]);
+  return counts;
+}
+
+function Tokens({ of, counts }: { of: string; counts: Schemas["PromptTokens"] | undefined }) {
+  const tokens = counts?.tokens;
+  if (!counts || tokens == null) return null;
+  const limits = counts.limits!;
+  const chunks = Math.max(1, Math.ceil(tokens / limits[0]!));
+  const words = Object.entries(counts.embeddings ?? {}).map(
+    ([name, vectors]) => `${name} is ${quantity(vectors, "vector")}`,
+  );
+  return (
+    <div class="prompt-tokens small soft" role="group" aria-label={`${of}: tokens`}>
+      <TokenBar tokens={tokens} limits={limits} free />
+      <span>
+        <span class="number">
+          {tokens} of {chunks * limits[0]!}
+        </span>{" "}
+        tokens
+        {chunks > 1 && `, read in ${chunks} parts`}
+        {words.length > 0 && `; ${words.join(", ")}`}
+      </span>
+    </div>
   );
 }
 

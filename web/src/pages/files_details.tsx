@@ -9,9 +9,9 @@ import { Icon } from "../components/icons";
 import { say } from "../components/notices";
 import { Picture } from "../components/picture";
 import { Failed, Problems } from "../components/problems";
-import { CopyLora } from "../components/run_changes";
+import { CopyLora, RenameLora } from "../components/run_changes";
 import { baseName, bytes, figure, parentOf, quantity } from "../format";
-import { to } from "../router";
+import { alter, to } from "../router";
 import { BlockChart } from "./files_chart";
 
 type Details = Schemas["FileDetails"];
@@ -50,6 +50,7 @@ export function FileView({ path, card, onChanged }: Props) {
 function FileActions({ path, card, onChanged }: Props) {
   const [choosing, setChoosing] = useState(false);
   const [copying, setCopying] = useState(false);
+  const [renaming, setRenaming] = useState(false);
   async function setPreview(picture: string) {
     await put("/api/draw/lora-preview", { body: { lora: path, picture } });
     setChoosing(false);
@@ -67,6 +68,16 @@ function FileActions({ path, card, onChanged }: Props) {
       <Button icon="image" onClick={() => setChoosing(true)}>
         {card?.preview ? "Another preview" : "Set a preview"}
       </Button>
+      <Button icon="pen" onClick={() => setRenaming(true)}>
+        Rename
+      </Button>
+      {renaming && (
+        <RenameLora
+          path={path}
+          onClose={() => setRenaming(false)}
+          onRenamed={(next) => (say(`It is ${baseName(next)} now.`), onChanged(), alter({ lora: next }))}
+        />
+      )}
       {copying && <CopyLora path={path} onClose={() => setCopying(false)} />}
       {choosing && (
         <Chooser

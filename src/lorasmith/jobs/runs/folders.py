@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lorasmith.core.disk import discard, remove_folder, rename, replace_file, write_error
 from lorasmith.core.errors import RunError, collect_each
-from lorasmith.core.file_names import name_problem
+from lorasmith.core.file_names import name_problem, shell_word
 from lorasmith.core.files import (
     free_bytes,
     parse_json,
@@ -25,7 +25,12 @@ from lorasmith.core.text import bytes_text
 from lorasmith.formats.embedding_keys import WORD, by_file_name
 from lorasmith.formats.run_paths import DEFAULT_OUTPUT, hidden_folder, lora_name, loras_of
 from lorasmith.jobs.queue.ledger import Job, Ledger
-from lorasmith.training.runs.folder import FILES, RunFolder, existing_run_folder
+from lorasmith.training.runs.folder import (
+    FILES,
+    RunFolder,
+    existing_run_folder,
+    run_of_file,
+)
 
 _TRASH = Path(".lorasmith") / "trash"
 """Beside the folders of runs: what is in it is listed by nobody."""
@@ -180,6 +185,74 @@ def restore_run(kept: Path) -> Path:
     return place / runs[0].name
 
 
+def rename_lora(lora: Path, name: str, ledger: Ledger | None = None) -> Path:
+    """Give a LoRA file that is no run's own another name, and with it what lies beside it: its
+    cards, its previews. What stands in them stays.
+
+    Args:
+        name: without the ending.
+        ledger: of the workspace, whose jobs may need the file.
+
+    Returns:
+        The new file.
+
+    Raises:
+        RunError: it is no LoRA file, or a run's own; a job needs it; the name is taken or no name.
+        WriteError: a file cannot be moved; what was moved is moved back.
+    """
+    _require_lora(lora)
+    if (run := run_of_file(lora)) is not None:
+        hint = f"rename the run: lorasmith runs rename {shell_word(run.handle)} NAME"
+        raise RunError.of(lora, "is a file of a run, whose name it has", hint)
+    problem = _stem_problem(name) or next((f"it has {s!r}" for s in "<>:" if s in name), "")
+    if problem:
+        raise RunError.of("name", f"{name!r} cannot name a LoRA: {problem}", "choose another")
+    if name == lora.stem:
+        return lora
+    _refuse_needed(lora, ledger)
+    stems = {path.stem for path in lora.parent.glob("*.safetensors")}
+    moves = []
+    for path in sorted(lora.parent.iterdir()):
+        # "a.v2.json" is the card of "a.v2" where there is such a LoRA, else one of "a".
+        owners = (stem for stem in stems if path.name.startswith(f"{stem}."))
+        if path.is_file() and max(owners, key=len, default="") == lora.stem:
+            moves.append((path, path.with_name(name + path.name[len(lora.stem) :])))
+    for old, new in moves:
+        _refuse_taken(new, old)
+    with _moved(moves):
+        pass
+    return lora.with_name(f"{name}{lora.suffix}")
+
+
+def _refuse_needed(lora: Path, ledger: Ledger | None) -> None:
+    """
+    Raises:
+        RunError: a job names the file, and works or waits to.
+    """
+    for job in ledger.jobs() if ledger is not None else ():
+        # Also those of --lora=a.safetensors:0.8.
+        words = [part for word in job.command for part in re.split(r"[=:]", word) if part]
+        if not job.has_ended and any(_is_at(job.folder / user_path(word), lora) for word in words):
+            what = f"job {job.id} ({job.title}) is {job.state} and needs it"
+            raise RunError.of(lora, what, f"cancel it first: lorasmith queue cancel {job.id}")
+
+
+def _is_at(path: Path, file: Path) -> bool:
+    try:
+        return os.path.realpath(path) == os.path.realpath(file)
+    except ValueError:  # It has signs that no path has.
+        return False
+
+
+def _require_lora(lora: Path) -> None:
+    """
+    Raises:
+        RunError: by its name it is none, or it is not there.
+    """
+    if lora.suffix.lower() != ".safetensors" or not lora.is_file():
+        raise RunError.of(lora, "is no LoRA file", "choose one that ends with .safetensors")
+
+
 def copy_lora(lora: Path, to: Path) -> Path:
     """Copy a LoRA file into a folder, such as ``models/Lora`` of a web UI.
 
@@ -187,8 +260,7 @@ def copy_lora(lora: Path, to: Path) -> Path:
         RunError: it is no LoRA file, the folder is not there, or has another file of this name.
         WriteError: it cannot be written.
     """
-    if lora.suffix.lower() != ".safetensors" or not lora.is_file():
-        raise RunError.of(lora, "is no LoRA file", "choose one that ends with .safetensors")
+    _require_lora(lora)
     if not to.is_dir():
         raise RunError.of(to, "is no folder", "choose one that is there")
     new = to / lora.name
@@ -273,11 +345,7 @@ def _check_name(folder: RunFolder, name: str) -> None:
     Raises:
         RunError: a run cannot be called that.
     """
-    problem = name_problem(name) if name.strip() else "it is empty"
-    if not problem and name.startswith((".", "-", "~")):
-        problem = f"it begins with {name[0]!r}"
-    if not problem and len(os.fsencode(name)) > 150:  # Files of it have longer ones.
-        problem = "it is longer than 150 bytes"
+    problem = _stem_problem(name)
     if not problem and name != folder.name:
         if lora_name(Path(name)) != name:
             problem = "it ends as the names of files do"
@@ -285,6 +353,16 @@ def _check_name(folder: RunFolder, name: str) -> None:
             problem = "files that every run has are called that"
     if problem:
         raise RunError.of("name", f"{name!r} cannot name a run: {problem}", "choose another")
+
+
+def _stem_problem(name: str) -> str:
+    """Why neither a run nor a file can be called so; empty of a good name."""
+    problem = name_problem(name) if name.strip() else "it is empty"
+    if not problem and name.startswith((".", "-", "~")):
+        problem = f"it begins with {name[0]!r}"
+    if not problem and len(os.fsencode(name)) > 150:  # Files of it have longer ones.
+        problem = "it is longer than 150 bytes"
+    return problem
 
 
 def _refuse_taken(new: Path, old: Path) -> None:

@@ -28,6 +28,7 @@ from lorasmith.core.files import file_version
 from lorasmith.jobs.curating.words import WordRecord, complete_word
 from lorasmith.jobs.drawings.history import DrawnPictures, drawn_pictures
 from lorasmith.jobs.drawings.loras import LoraCards, lora_cards, set_preview
+from lorasmith.jobs.drawings.prompt_words import PromptTokens, count_prompts, wildcard_names
 from lorasmith.jobs.drawings.queue import folder_of_today, folder_of_trials
 from lorasmith.jobs.drawings.records import (
     DrawingOptions,
@@ -47,6 +48,8 @@ from lorasmith.studio.paths import OutsideError
 router = APIRouter(prefix="/api/draw", tags=["draw"])
 
 MOST_WAITING = 500
+WILDCARDS = "wildcards"
+"""The folder of a workspace that drawings take them from, where they name no other."""
 _FILES = ("lora_dir", "embedding_dir", "wildcard_dir", "init", "mask")
 _MODELS = ("model", "vae")
 
@@ -122,6 +125,29 @@ def words(
         return complete_word(dataset, prefix, words=found, most=most)
 
 
+class TokenCounts(BaseModel):
+    prompt: PromptTokens
+    negative: PromptTokens
+
+
+@router.post("/tokens")
+def tokens(studio: StudioDep, body: NewDrawing) -> TokenCounts:
+    """The CLIP tokens of a drawing's prompts; an embedding's name takes one for each vector."""
+    base = _base(studio, body.project)
+    loras = studio.roots.resolve(body.lora_dir) if body.lora_dir else base
+    embeddings = studio.roots.resolve(body.embedding_dir) if body.embedding_dir else None
+    uses = [lora.name for lora in body.loras]
+    prompt, negative = count_prompts((body.prompt, body.negative or ""), loras, embeddings, uses)
+    return TokenCounts(prompt=prompt, negative=negative)
+
+
+@router.get("/wildcards")
+def wildcards(studio: StudioDep, prefix: str = "", folder: str = "") -> list[str]:
+    """Names that ``__NAME__`` may have; of the workspace's own folder where none is given."""
+    place = studio.roots.resolve(folder) if folder else _wildcards(studio)
+    return wildcard_names(place, prefix) if place is not None else []
+
+
 @router.post("/warm-up")
 def warm_up(studio: StudioDep, body: NewDrawing) -> Warming:
     """Begin what draws and load the model of a drawing, for a page that will ask for one."""
@@ -195,6 +221,14 @@ def _base(studio: Studio, project: str) -> Path:
     return folder
 
 
+def _wildcards(studio: Studio) -> Path | None:
+    """The workspace's own, where it has some."""
+    with contextlib.suppress(OutsideError):
+        place = studio.roots.resolve(WILDCARDS)
+        return place if place.is_dir() else None
+    return None
+
+
 def _request(studio: Studio, body: NewDrawing) -> GenerateRequest:
     """
     Raises:
@@ -216,5 +250,7 @@ def _request(studio: Studio, body: NewDrawing) -> GenerateRequest:
     if problems:
         raise OutsideError(problems)
     values.setdefault("lora_dir", str(base))
+    if (own := _wildcards(studio)) is not None:
+        values.setdefault("wildcard_dir", str(own))
     out = folder_of_trials(studio.workspace) if body.trial else folder_of_today(base)
     return GenerateRequest.read({**values, "out": str(out)})

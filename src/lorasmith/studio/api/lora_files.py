@@ -31,6 +31,7 @@ from lorasmith.jobs.queue.ledger import AUTO, Ledger
 from lorasmith.jobs.queue.records import JobRecord
 from lorasmith.jobs.queue.runner import ensure_runners
 from lorasmith.jobs.queue.submit import submit
+from lorasmith.jobs.runs.folders import rename_lora
 from lorasmith.jobs.runs.records import FileProblem
 from lorasmith.studio.api.train import EngineDep
 from lorasmith.studio.context import Studio, StudioDep
@@ -44,6 +45,17 @@ class ToolQuestion(BaseModel):
 
     verb: Verb
     values: dict[str, Any] = {}
+
+
+class NewName(BaseModel):
+    """``name``: without the ending."""
+
+    path: str
+    name: str
+
+
+class LoraPath(BaseModel):
+    path: str
 
 
 class QueuedTool(ToolQuestion):
@@ -76,6 +88,15 @@ def file(studio: StudioDep, engine: EngineDep, path: str) -> FileDetails:
     if not place.exists():
         raise UserError.of(path, "is not there", "choose another file")
     return engine.file(place)
+
+
+@router.post("/rename")
+def rename(studio: StudioDep, body: NewName) -> LoraPath:
+    """Give a LoRA file and what lies beside it another name."""
+    lora = studio.roots.resolve(body.path)
+    studio.roots.refuse_state(lora)
+    studio.roots.resolve_new(str(lora.parent), f"{body.name}{lora.suffix}")
+    return LoraPath(path=str(rename_lora(lora, body.name, Ledger(studio.workspace))))
 
 
 @router.post("/figures")

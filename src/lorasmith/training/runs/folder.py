@@ -45,7 +45,13 @@ from lorasmith.core.files import (
     write_text,
 )
 from lorasmith.core.locks import lock_file
-from lorasmith.formats.run_paths import find_run_folder, hidden_folder, lora_name, loras_of
+from lorasmith.formats.run_paths import (
+    find_run_folder,
+    hidden_folder,
+    lora_name,
+    loras_of,
+    runs_at,
+)
 
 # What every run may have, by these names.
 FILES = frozenset({
@@ -232,6 +238,16 @@ class RunFolder:
         assert self._lock is not None
         # The file stays: unlinked, one process could still lock it and another one a new file.
         self._lock.close()
+
+
+def run_of_file(lora: Path) -> RunFolder | None:
+    """The run whose result, snapshot or further file this is; ``None`` of a file that only lies
+    beside those of a run."""
+    for path in runs_at(lora.absolute()):
+        run = RunFolder(path)
+        if lora_name(lora) == run.name or lora.name in {file.name for file in run.further_files}:
+            return run
+    return None
 
 
 def new_run_folder(output: Path, name: str, layout: Layout = "folder") -> RunFolder:
