@@ -714,6 +714,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/draw/tokens": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Tokens
+         * @description The CLIP tokens of a drawing's prompts; an embedding's name takes one for each vector.
+         */
+        post: operations["tokens_api_draw_tokens_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/draw/warm-up": {
         parameters: {
             query?: never;
@@ -728,6 +748,26 @@ export interface paths {
          * @description Begin what draws and load the model of a drawing, for a page that will ask for one.
          */
         post: operations["warm_up_api_draw_warm_up_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/draw/wildcards": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Wildcards
+         * @description Names that ``__NAME__`` may have; of the workspace's own folder where none is given.
+         */
+        get: operations["wildcards_api_draw_wildcards_get"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -1214,6 +1254,26 @@ export interface paths {
          * @description Do it as a job.
          */
         post: operations["queue_api_lora_files_queue_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/lora-files/rename": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Rename
+         * @description Give a LoRA file and what lies beside it another name.
+         */
+        post: operations["rename_api_lora_files_rename_post"];
         delete?: never;
         options?: never;
         head?: never;
@@ -3425,6 +3485,11 @@ export interface components {
             /** Step */
             step?: number | null;
         };
+        /** LoraPath */
+        LoraPath: {
+            /** Path */
+            path: string;
+        };
         /**
          * LoraUse
          * @description A LoRA of a drawing, which becomes a tag of its prompt.
@@ -3703,13 +3768,6 @@ export interface components {
             values: {
                 [key: string]: unknown;
             };
-        };
-        /** NewName */
-        NewName: {
-            /** Name */
-            name: string;
-            /** Path */
-            path: string;
         };
         /**
          * NewPick
@@ -4429,6 +4487,34 @@ export interface components {
              */
             problem: string;
         };
+        /**
+         * PromptTokens
+         * @description Args:
+         *         tokens: of the longest text that AND parts or that the prompt becomes; ``None`` where it
+         *             cannot be read.
+         *         limits: 75, 150, 225: a prompt is read so many at a time.
+         *         embeddings: vectors by name.
+         */
+        PromptTokens: {
+            /**
+             * Embeddings
+             * @default {}
+             */
+            embeddings: {
+                [key: string]: number;
+            };
+            /**
+             * Limits
+             * @default [
+             *       75,
+             *       150,
+             *       225
+             *     ]
+             */
+            limits: number[];
+            /** Tokens */
+            tokens: number | null;
+        };
         /** QueuedGrid */
         QueuedGrid: {
             /**
@@ -5104,6 +5190,11 @@ export interface components {
             /** Text */
             text: string;
         };
+        /** TokenCounts */
+        TokenCounts: {
+            negative: components["schemas"]["PromptTokens"];
+            prompt: components["schemas"]["PromptTokens"];
+        };
         /**
          * TokensRecord
          * @description Args:
@@ -5358,6 +5449,23 @@ export interface components {
             source: string;
             /** Tag */
             tag: string;
+        };
+        /**
+         * NewName
+         * @description ``name``: without the ending.
+         */
+        lorasmith__studio__api__lora_files__NewName: {
+            /** Name */
+            name: string;
+            /** Path */
+            path: string;
+        };
+        /** NewName */
+        lorasmith__studio__api__runs__NewName: {
+            /** Name */
+            name: string;
+            /** Path */
+            path: string;
         };
     };
     responses: never;
@@ -6629,6 +6737,39 @@ export interface operations {
             };
         };
     };
+    tokens_api_draw_tokens_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewDrawing"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TokenCounts"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
     warm_up_api_draw_warm_up_post: {
         parameters: {
             query?: never;
@@ -6649,6 +6790,38 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Warming"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    wildcards_api_draw_wildcards_get: {
+        parameters: {
+            query?: {
+                prefix?: string;
+                folder?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": string[];
                 };
             };
             /** @description what is wrong, by the library */
@@ -7519,6 +7692,39 @@ export interface operations {
             };
         };
     };
+    rename_api_lora_files_rename_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["lorasmith__studio__api__lora_files__NewName"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LoraPath"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
     tools_api_lora_files_tools_get: {
         parameters: {
             query?: never;
@@ -8258,7 +8464,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["NewName"];
+                "application/json": components["schemas"]["lorasmith__studio__api__runs__NewName"];
             };
         };
         responses: {
