@@ -175,8 +175,9 @@ def test_epochs_by_strengths_are_planned_and_queued(
     client: TestClient, planner: Planner, run: Path, workspace: Path
 ) -> None:
     values = {"epochs": "zorp/runs/zorp:1-2", "strengths": "0.5,1", "prompt": ""}
+    line = client.post("/api/grids/command-line", json={"values": values}).json()["command_line"]
     told = client.post("/api/grids/plan", json={"values": values}).json()
-    assert told["command_line"] == f"lorasmith grid --epochs {run}:1-2 --strengths 0.5,1"
+    assert told["command_line"] == line == f"lorasmith grid --epochs {run}:1-2 --strengths 0.5,1"
     assert told["plan"]["to_draw"] == 6
     job = client.post("/api/grids/queue", json={"values": values}).json()
     assert job["command"] == ["grid", "--epochs", f"{run}:1-2", "--strengths", "0.5,1"]
@@ -186,6 +187,7 @@ def test_epochs_by_strengths_are_planned_and_queued(
 def test_any_axes_go_into_a_folder_of_their_own(
     client: TestClient, planner: Planner, workspace: Path
 ) -> None:
+    (workspace / "zorp" / "b.safetensors").touch()
     values = {"prompt": "a cat <lora:cat:1>", "x": "seed=1-3", "z": "lora=cat,zorp/b.safetensors"}
     body = {"project": "zorp", "values": values}
     line = client.post("/api/grids/plan", json=body).json()["command_line"]
@@ -216,7 +218,7 @@ def test_any_axes_go_into_a_folder_of_their_own(
 def test_nothing_leads_out(
     client: TestClient, planner: Planner, workspace: Path, values: dict[str, str]
 ) -> None:
-    for what in ("plan", "queue"):
+    for what in ("plan", "queue", "command-line"):
         body = {"values": {"prompt": "a cat", **values}}
         assert client.post(f"/api/grids/{what}", json=body).status_code == 403
     assert not planner.asked

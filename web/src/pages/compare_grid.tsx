@@ -108,6 +108,11 @@ export function CellGrid({ grid, cells, order, size, current, chosen, onGo, onPo
   const lastColumn = Math.min(columns, Math.ceil((left + width) / stepX));
   const firstRow = Math.max(0, Math.floor(top / stepY));
   const lastRow = Math.min(rows, Math.ceil((top + tall) / stepY));
+  const isInSight =
+    current[across]! >= firstColumn &&
+    current[across]! < lastColumn &&
+    current[down]! >= firstRow &&
+    current[down]! < lastRow;
   const wanted = SIZES.find((each) => each >= size * Math.min(2, devicePixelRatio)) ?? SIZES.at(-1)!;
   const range = (from: number, to: number) => Array.from({ length: Math.max(0, to - from) }, (_, n) => from + n);
   const placeAt = (column: number, row: number): Place => {
@@ -126,7 +131,7 @@ export function CellGrid({ grid, cells, order, size, current, chosen, onGo, onPo
       aria-multiselectable="true"
       aria-rowcount={rows + 1}
       aria-colcount={columns + 1}
-      aria-activedescendant={`cell-${at}`}
+      aria-activedescendant={isInSight ? `cell-${at}` : undefined}
       tabIndex={0}
       onKeyDown={key}
       onPointerLeave={() => onPoint(null)}

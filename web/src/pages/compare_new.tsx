@@ -107,15 +107,22 @@ export function NewGrid({ project, run }: Props) {
   useEffect(() => {
     if (!isFilled) return;
     const controller = new AbortController();
-    const timer = setTimeout(() => {
-      post("/api/grids/plan", { body: { project, values }, signal: controller.signal }).then(
-        (answer) => setTold({ of: asked, answer }),
-        (error: unknown) => {
-          if (!controller.signal.aborted)
-            setTold({ of: asked, answer: { command_line: "", plan: null, problems: problemsOf(error) } });
-        },
-      );
-    }, 300);
+    const { signal } = controller;
+    const failed = (error: unknown) => {
+      if (!signal.aborted)
+        setTold({ of: asked, answer: { command_line: "", plan: null, problems: problemsOf(error) } });
+    };
+    const timer = setTimeout(async () => {
+      try {
+        const body = { project, values };
+        const answer = await post("/api/grids/command-line", { body, signal });
+        setTold({ of: asked, answer });
+        // What it would draw takes a process that has to begin first.
+        if (!answer.problems?.length) setTold({ of: asked, answer: await post("/api/grids/plan", { body, signal }) });
+      } catch (error) {
+        failed(error);
+      }
+    }, 200);
     return () => (clearTimeout(timer), controller.abort());
   }, [asked, isFilled]);
 
@@ -210,7 +217,7 @@ export function NewGrid({ project, run }: Props) {
             : "Name at least one thing that varies, and its values."
           : plan
             ? planned(plan)
-            : current
+            : problems.length
               ? ""
               : "Working out what it would draw …"}
       </p>

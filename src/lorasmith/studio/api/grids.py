@@ -8,7 +8,7 @@ already, and its images come one after the other.
 told so far; ``POST`` casts one, or takes it back. The order and the sides are fixed by the seed.
 
 ``POST /api/grids/plan`` says what a new grid would draw, or what is wrong at which field, and the
-command line; ``/queue`` makes a job of it.
+command line, which ``/command-line`` says at once; ``/queue`` makes a job of it.
 """
 
 from __future__ import annotations
@@ -148,6 +148,17 @@ def file(studio: StudioDep, path: str, kind: Literal["sheet", "page"]) -> FileRe
 def form() -> GridForm:
     """What can vary in a new grid."""
     return grid_form()
+
+
+@router.post("/command-line")
+def post_command_line(studio: StudioDep, body: NewGrid) -> GridAnswer:
+    """What draws it in a shell, or what is wrong and can be told at once; without a plan."""
+    try:
+        return GridAnswer(command_line=command_line(_request(studio, body)))
+    except OutsideError:
+        raise
+    except UserError as error:
+        return GridAnswer(problems=problem_records(named_fields(None, error)))
 
 
 @router.post("/plan")
