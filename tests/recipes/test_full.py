@@ -25,7 +25,10 @@ from lorasmith.training.objective import prediction_error
 from lorasmith.training.plan import make_plan
 
 BASE = ASSETS / "demo_base.safetensors"
-FULL = {"train__kind": "full", "optimizer__lr": "3e-4", "preservation__enabled": "false"}
+FULL = {
+    "train__kind": "full", "optimizer__lr": "3e-4", "preservation__enabled": "false",
+    "full__text_encoder": "false",
+}  # fmt: skip
 IN_BF16 = {
     "train__precision": "bf16", "full__weights": "bf16", "full__fused_backward": "true",
     "full__text_encoder": "true",

@@ -72,6 +72,15 @@ def test_what_several_processes_cannot_train_is_said(data: Path) -> None:
         run_plan(data, 2, **fused)
 
 
+def test_a_rate_that_the_base_says_of_full_fine_tuning_is_not_odd(data: Path) -> None:
+    said, chosen = (
+        {problem.where for problem in run_plan(data, train__kind="full", **more).warnings}
+        for more in ({}, {"optimizer__lr": "1e-3"})
+    )
+    assert "optimizer.lr" not in said
+    assert "optimizer.lr" in chosen
+
+
 def test_a_changed_mask_is_another_dataset(data: Path) -> None:
     before = run_plan(data).fingerprint
     assert run_plan(data).fingerprint == before
