@@ -30,7 +30,9 @@ from lorasmith.config.load import load_settings
 from lorasmith.demo.judge import read, tag_accuracy
 from lorasmith.models.diffusion_model import DiffusionModel
 from lorasmith.models.load import load_model
+from lorasmith.sampling.embeddings import EmbeddingLibrary
 from lorasmith.sampling.generate import generate
+from lorasmith.sampling.lora_library import LoraLibrary
 from lorasmith.sampling.request import ImageRequest
 from lorasmith.training.run import train
 
@@ -115,7 +117,7 @@ class Bench:
         key = subject.name, seed
         if key not in self._before:
             prompts = subject.plain_prompts(self.count, seed)
-            images = draw(self.base, prompts, 2000 + 1000 * seed)
+            images = draw(self.base, prompts, without_trigger(seed))
             self._before[key] = kept(images, prompts), self.judges.leak(subject, images)
         return self._before[key]
 
@@ -141,15 +143,31 @@ class Bench:
     def _judge_one(
         self, subjects: Sequence[Subject], subject: Subject, seed: int
     ) -> tuple[dict[str, Any], list[Image.Image]]:
+        images = self.draw(subject.prompts(self.count, seed), with_trigger(seed))
+        others = self.draw(subject.plain_prompts(self.count, seed), without_trigger(seed))
+        shares = self.shares(subject, seed, images, others)
+        mixed = [self.judges.mixing(other, images) for other in subjects if other is not subject]
+        return {**shares, "mixing": max(mixed, default=0.0)}, [*images[:8], *others[:8]]
+
+    def shares(
+        self,
+        subject: Subject,
+        seed: int,
+        images: Sequence[Image.Image],
+        others: Sequence[Image.Image],
+    ) -> dict[str, Any]:
+        """Those of :class:`Result`, but for mixing.
+
+        Args:
+            images, others: drawn by the subject's prompts of this seed, with the trigger and
+                without it.
+        """
         prompts = subject.prompts(self.count, seed)
         plain = subject.plain_prompts(self.count, seed)
-        images = self.draw(prompts, 1000 + 1000 * seed)
-        others = self.draw(plain, 2000 + 1000 * seed)
         before, leak_before = self.before(subject, seed)
         reference = [each.image for each in subject.held_out_images(self.count, seed)]
         verdict = self.judges.verdict(subject, images)
-        mixed = [self.judges.mixing(other, images) for other in subjects if other is not subject]
-        shares = {
+        return {
             "fidelity": float(verdict.all(1).mean()),
             "parts": dict(zip(subject.parts, verdict.mean(0).tolist(), strict=True)),
             "leak": self.judges.leak(subject, others),
@@ -158,17 +176,33 @@ class Bench:
             "leak_before": leak_before,
             "follows": self.judges.follows(prompts, images),
             "diversity": self.judges.diversity(images, reference),
-            "mixing": max(mixed, default=0.0),
         }
-        return shares, [*images[:8], *others[:8]]
 
 
-def draw(model: DiffusionModel, prompts: Sequence[Prompt], seed: int) -> list[Image.Image]:
+def with_trigger(seed: int) -> int:
+    """The seed of the first drawing with the trigger, of a run of some seed."""
+    return 1000 + 1000 * seed
+
+
+def without_trigger(seed: int) -> int:
+    """The seed of the first drawing without the trigger."""
+    return 2000 + 1000 * seed
+
+
+def draw(
+    model: DiffusionModel,
+    prompts: Sequence[Prompt],
+    seed: int,
+    *,
+    loras: LoraLibrary | None = None,
+    embeddings: EmbeddingLibrary | None = None,
+) -> list[Image.Image]:
     requests = [
         ImageRequest(prompt.text, "", seed + number, STEPS, CFG, SAMPLER)
         for number, prompt in enumerate(prompts)
     ]
-    images = sorted(generate(model, requests), key=lambda image: image.index)
+    drawn = generate(model, requests, loras=loras, embeddings=embeddings)
+    images = sorted(drawn, key=lambda image: image.index)
     return [image.image for image in images]
 
 
