@@ -3,13 +3,11 @@ import type { FunctionComponent } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { connected } from "./api/changes";
 import { Button } from "./components/button";
-import { Dialog } from "./components/dialog";
 import { Icon } from "./components/icons";
-import { JobList } from "./components/job_list";
 import { Notices } from "./components/notices";
 import { Failed } from "./components/problems";
 import { baseName, duration } from "./format";
-import { ended, running, waiting } from "./jobs";
+import { running, waiting } from "./jobs";
 import { useKeys } from "./keys";
 import { both, lazily } from "./lazily";
 import { LAST_PROJECT, project, projects } from "./project";
@@ -72,6 +70,7 @@ const ProjectStrip = lazily(
   async () => (await both(import("./components/project_strip"), styled("strip"))).ProjectStrip,
   false,
 );
+const Queue = lazily(async () => (await import("./components/queue_list")).Queue, false);
 const Keys = lazily(async () => (await import("./components/keys_list")).Keys, false);
 // Its room is there at once, so that nothing moves when it comes.
 document.documentElement.classList.toggle("with-strip", project.value !== "" || remembered(LAST_PROJECT) !== "");
@@ -204,34 +203,6 @@ function ThemeButton() {
       label={`Colours: ${names[theme.value]}; change to ${names[next[theme.value]]}`}
       onClick={() => (theme.value = next[theme.value])}
     />
-  );
-}
-
-function Queue({ onClose }: { onClose: () => void }) {
-  const parts = [
-    ["Running", running.value],
-    ["Waiting", waiting.value],
-    ["Ended", ended.value.slice(0, 50)],
-  ] as const;
-  const none = parts.every(([, jobs]) => !jobs.length);
-  return (
-    <Dialog title="Queue" kind="drawer" onClose={onClose}>
-      {none && (
-        <p class="empty">
-          Nothing runs or waits. What you start here comes one after another on each device, and goes on when the studio
-          is closed.
-        </p>
-      )}
-      {parts.map(
-        ([title, jobs]) =>
-          jobs.length > 0 && (
-            <section key={title}>
-              <h3>{title}</h3>
-              <JobList jobs={jobs} label={title} />
-            </section>
-          ),
-      )}
-    </Dialog>
   );
 }
 
