@@ -40,6 +40,12 @@ def extracted_path(result: Path, rank: int) -> Path:
     return result.with_name(f"{result.stem}{extracted_ending(rank)}")
 
 
+def diffusers_folder(result: Path) -> Path:
+    """Where the checkpoint ``result`` of a run lies in diffusers' form: in the run's folder."""
+    hidden = hidden_folder(result.parent, result.stem)
+    return (hidden if _is_run(hidden) else result.parent) / "diffusers"
+
+
 def hidden_folder(output: Path, name: str) -> Path:
     """The folder of a run whose LoRA files lie in ``output`` itself."""
     return output / f".{name}.lorasmith"

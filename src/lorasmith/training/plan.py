@@ -449,6 +449,7 @@ def _files(plan: Plan) -> Iterator[str]:
     cards += [folder.strip.name] if kind_of(settings).strengths else []
     loras = [*names, ", ".join(cards), *([f"{folder.samples.name}/"] if draws else [])]
     best = ["best/"] if judged_steps(plan.run_plan) else []
+    best += ["diffusers/"] if "diffusers folder" in plan.disk else []
     records = [
         "settings.toml, run.json, dataset.json, dataset.txt", "events.jsonl, metrics.jsonl",
         ", ".join(["state/", *best, *(["tensorboard/"] if settings.log.tensorboard else [])]),

@@ -44,6 +44,12 @@ class FullSettings(Section):
         why="takes one batch a step, no output preservation, and an optimizer that looks at one "
         "weight at a time",
     )
+    diffusers: bool = setting(
+        False,
+        "write the result as a folder in diffusers' form, too, when training is done: diffusers/ "
+        "in the run's folder",
+        why="every program reads the single file, diffusers among them",
+    )
     extract_rank: Annotated[int, Field(ge=1, le=1024)] | None = setting(
         None,
         "write the difference to the base as a LoRA of that rank too, when training is done",

@@ -14,12 +14,12 @@ from lorasmith.adapters.targets import Target
 from lorasmith.config.checks.table import contradictions
 from lorasmith.config.optimizers import optimizer_facts
 from lorasmith.config.schema import TrainSettings, replace_settings
-from lorasmith.core.disk import remove_file
+from lorasmith.core.disk import remove_file, remove_folder
 from lorasmith.core.errors import SettingsError, UserError
 from lorasmith.core.events import Controls, Notice, Observer, ignore
-from lorasmith.formats.run_paths import extracted_ending, extracted_path
+from lorasmith.formats.run_paths import diffusers_folder, extracted_ending, extracted_path
 from lorasmith.lora_tools.extract import Parts, extract
-from lorasmith.models.open import OpenedCheckpoint
+from lorasmith.models.open import OpenedCheckpoint, open_checkpoint
 from lorasmith.models.skeleton import skeleton_roots, stored_shapes
 from lorasmith.tensors.files import PRECISIONS
 from lorasmith.tensors.rounding import StochasticRounding
@@ -115,7 +115,10 @@ class FullKind(PlainKind):
             "checkpoints",
             file,
             held * numbers + int(4 * beside),
-            _extracted_bytes(settings.full.extract_rank, shapes),
+            {
+                **_extracted_bytes(settings.full.extract_rank, shapes),
+                **({"diffusers folder": file} if settings.full.diffusers else {}),
+            },
         )
 
     def memory_changes(self) -> tuple[MemoryChange, ...]:
@@ -154,7 +157,10 @@ class FullKind(PlainKind):
     def finish(
         self, settings: TrainSettings, result: Path, observe: Observer, controls: Controls
     ) -> None:
-        """The difference as a LoRA, for ``full.extract_rank``."""
+        """A diffusers folder, for ``full.diffusers``; the difference as a LoRA, for
+        ``full.extract_rank``."""
+        if settings.full.diffusers:
+            self._as_folder(result, observe, controls)
         rank = settings.full.extract_rank
         if rank is None:
             return
@@ -172,6 +178,30 @@ class FullKind(PlainKind):
             return
         what = f"a LoRA of rank {rank} of the difference, which lacks {report.error:.0%} of it"
         observe(Notice("info", f"{out}: {what}"))
+
+    def _as_folder(self, result: Path, observe: Observer, controls: Controls) -> None:
+        # They import diffusers, and who asks what a run would cost needs none of it.
+        from lorasmith.models.diffusers_export import save_diffusers
+        from lorasmith.models.load import Loading
+
+        controls.check("stopped before the diffusers folder was written; go on to have it written")
+        folder = diffusers_folder(result)
+        try:
+            if folder.exists():  # Of a shorter run.
+                remove_folder(folder)
+            opened = open_checkpoint(result)
+            checkpoint = FullCheckpoint(opened, ())
+            unet, vae = (
+                checkpoint.dtype((part, next(iter(opened.weights[part]))))
+                for part in ("unet", "vae")
+            )
+            loading = Loading(opened, dtype=unet, vae_dtype=vae)
+            loading.fill(*opened.architecture.family.parts)
+            save_diffusers(loading.model, folder)
+        except UserError as error:  # Training is done, whatever comes of this.
+            observe(Notice("warning", f"full.diffusers: no folder was made: {error}"))
+            return
+        observe(Notice("info", f"{folder}: the checkpoint as a diffusers folder"))
 
     def prompt(self, prompt: str, name: str) -> str:
         return prompt

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import diffusers
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from tests.pipelines import encode, pipeline_of
 from tests.tiny_models import tiny_checkpoint
 from torch import Tensor
 
@@ -254,6 +256,52 @@ def test_a_base_that_is_gone_is_named(base: Path, tmp_path: Path) -> None:
     moved.unlink()
     with pytest.raises(CheckpointError, match="put it back, and resume"):
         trained.save(tmp_path / "new.safetensors", {}, torch.float32)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", list(FAMILIES))
+def test_a_diffusers_folder_is_what_diffusers_writes_and_reads(family: str, tmp_path: Path) -> None:
+    base = tiny_checkpoint(tmp_path / "base.safetensors", family=family)
+    settings = settings_of(base, "full.diffusers=true")
+    _, trained = build(base, "full.diffusers=true")
+    move(trained)
+    result = tmp_path / "run.safetensors"
+    trained.save(result, {}, torch.float32)
+    for _ in range(2):  # The second time in the place of the first.
+        KIND.finish(settings, result, lambda event: None, Controls())
+    folder = tmp_path / "diffusers"
+    model = load_model(result)
+    pipeline_of(model).save_pretrained(tmp_path / "theirs")
+    ours, theirs = (
+        {path.relative_to(place).as_posix() for path in place.rglob("*") if path.is_file()}
+        for place in (folder, tmp_path / "theirs")
+    )
+    assert ours == theirs
+    index = (folder / "model_index.json").read_text(encoding="utf-8")
+    assert index == (tmp_path / "theirs" / "model_index.json").read_text(encoding="utf-8")
+    for name in sorted(one for one in ours if one.endswith(".safetensors")):
+        mine, other = load_file(folder / name), load_file(tmp_path / "theirs" / name)
+        assert mine.keys() == other.keys()
+        stored = {tensor.dtype for tensor in load_file(result).values()}
+        assert {tensor.dtype for tensor in mine.values()} <= stored
+        assert all(torch.equal(mine[key].float(), other[key].float()) for key in mine)
+
+    pipeline = diffusers.DiffusionPipeline.from_pretrained(folder, dtype=torch.float32)
+    assert (
+        pipeline.scheduler.config.prediction_type
+        == {"epsilon": "epsilon", "v": "v_prediction"}[model.prediction]
+    )
+    hidden, pooled = encode(pipeline, ["A (tree), in fog"])
+    features = model.encode_text(["A (tree), in fog"])
+    torch.testing.assert_close(hidden, features.prompt_embeds, rtol=1e-4, atol=1e-5)
+    if pooled is not None:
+        torch.testing.assert_close(pooled, features.pooled, rtol=1e-4, atol=1e-5)
+    if family != "sd2":  # Which is told by its width, that the tiny one has not.
+        torch.testing.assert_close(prediction(load_model(folder)), prediction(model))
+    opened = open_checkpoint(base)
+    planned = KIND.disk(settings, KIND.planned(settings, opened), opened).at_the_end
+    written = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
+    assert planned["diffusers folder"] == pytest.approx(written, rel=0.1)
 
 
 def test_the_plan_has_the_extracted_lora(base: Path, tmp_path: Path) -> None:

@@ -1,0 +1,109 @@
+"""A model as the folder that diffusers reads and writes: each part in a folder of its own.
+
+The parts are diffusers' and transformers' own classes, and these write them, so that names and
+configurations are those of the installed versions.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
+from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import (
+    StableDiffusionXLPipeline,
+)
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers.utils import logging
+
+from lorasmith.core.files import atomic_folder
+from lorasmith.models.diffusion_model import DiffusionModel
+from lorasmith.models.families.base import EOS, TextEncoderSpec
+from lorasmith.models.tokenizer import ROW, WORDS, clip_tokenizer
+
+PREDICTION_TYPES = {"epsilon": "epsilon", "v": "v_prediction"}
+
+
+def save_diffusers(model: DiffusionModel, folder: Path) -> None:
+    """Write the folder, in the number formats that the parts of the model have.
+
+    Args:
+        folder: must not exist.
+
+    Raises:
+        RunError: the disk is full or the folder cannot be written to; nothing is left behind.
+    """
+    had_bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # One for each part, of a second or two.
+    try:
+        with atomic_folder(folder) as temporary:
+            as_pipeline(model).save_pretrained(temporary, safe_serialization=True)
+    finally:
+        if had_bars:
+            logging.enable_progress_bar()
+
+
+def as_pipeline(model: DiffusionModel) -> Any:
+    """diffusers' pipeline of the model's family, over the model's own UNet and VAE."""
+    specs = model.architecture.family.text_encoders
+    encoders = [as_transformers(model.text_encoders[spec.part], spec) for spec in specs]
+    tokenizers = [transformers_tokenizer(spec.pad) for spec in specs]
+    parts: dict[str, Any] = {
+        "vae": model.vae,
+        "unet": model.denoiser,
+        "text_encoder": encoders[0],
+        "tokenizer": tokenizers[0],
+        "scheduler": _scheduler(model),
+    }
+    if len(specs) == 2:
+        return StableDiffusionXLPipeline(
+            **parts,
+            text_encoder_2=encoders[1],
+            tokenizer_2=tokenizers[1],
+            force_zeros_for_empty_prompt=model.architecture.family.zero_negative,
+            add_watermarker=False,
+        )
+    return StableDiffusionPipeline(
+        **parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False
+    )
+
+
+def as_transformers(network: CLIPTextModel, spec: TextEncoderSpec) -> CLIPTextModel:
+    """A text encoder as transformers' own class; a copy where that has a projection."""
+    if not spec.projected:
+        return network
+    copy = CLIPTextModelWithProjection(network.config).to(network.dtype).eval()
+    state = {
+        name if name.startswith("text_projection") else f"text_model.{name}": tensor
+        for name, tensor in network.state_dict().items()
+    }
+    copy.load_state_dict(state, strict=False)
+    return copy
+
+
+def transformers_tokenizer(pad: int) -> CLIPTokenizer:
+    """transformers' own class over the package's vocabulary; fills with token ``pad``."""
+    token = {EOS: "<|endoftext|>", 0: "!"}[pad]
+    tokenizer = Tokenizer.from_str(clip_tokenizer().to_str())
+    # Ours gets words; this one gets texts.
+    words = pre_tokenizers.Split(Regex(WORDS.pattern), behavior="removed", invert=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([words, tokenizer.pre_tokenizer])
+    tokenizer.normalizer = normalizers.Lowercase()
+    return CLIPTokenizer(tokenizer_object=tokenizer, pad_token=token, model_max_length=ROW + 2)
+
+
+def _scheduler(model: DiffusionModel) -> DDIMScheduler:
+    zero_snr = model.architecture.zero_terminal_snr
+    return DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+        prediction_type=PREDICTION_TYPES[model.prediction],
+        rescale_betas_zero_snr=zero_snr,
+        timestep_spacing="trailing" if zero_snr else "leading",
+    )
