@@ -29,11 +29,14 @@ from urllib.parse import urlencode
 import numpy as np
 import psutil
 from PIL import Image
+from safetensors.numpy import save_file
 
 BROWSER = os.environ.get("LORASMITH_BROWSER") or shutil.which("chromium")
 ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking")
 DIFFERENT = 64  # pictures; the others are these, with other bytes at their end
 TAGS, TAGS_EACH = 400, 14
+LORAS, CARDS = 2000, "cards"
+TYPED = "a good hat, a red house"
 FRAME = "BeginCommitCompositorFrame"
 """In a trace: the page's main thread gives a frame away."""
 
@@ -75,6 +78,8 @@ GOALS = {
     "frame": Goal("main thread's work a frame while scrolling, 95th percentile", 8, "ms"),
     "filter": Goal("filter by a tag", 100, "ms"),
     "edit": Goal("an edit of all captions previewed", 1.0, "s"),
+    "cards": Goal(f"the same over {LORAS} LoRA cards of Draw", 8, "ms"),
+    "typing": Goal("main thread's work a key, in a prompt of 10 kB", 16, "ms"),
     "sort": Goal("key to the next picture, a key every 0.2 s", 50, "ms"),
     "page": Goal("largest page, without curves", 150, "kB"),
     "memory": Goal("memory of the server at the end", 150, "MB"),
@@ -102,6 +107,18 @@ def make_pictures(folder: Path, count: int) -> None:
         tags = rng.choice(TAGS, TAGS_EACH, replace=False, p=chances)
         words = ", ".join(["zorp", *(f"tag {tag}" for tag in tags)])
         path.with_suffix(".txt").write_text(words + "\n", encoding="utf-8")
+
+
+def make_loras(folder: Path, count: int) -> None:
+    """Small files of LoRAs, each with a preview of some colour."""
+    folder.mkdir(parents=True)
+    tensors = {"lora_unet_x.lora_down.weight": np.ones((1, 4), np.float32)}
+    tensors["lora_unet_x.lora_up.weight"] = np.ones((4, 1), np.float32)
+    for number in range(count):
+        file = folder / f"lora {number:04}.safetensors"
+        save_file(tensors, file, {"modelspec.trigger_phrase": f"zorp{number}"})
+        colour = (number % 256, number // 8, 90)
+        Image.new("RGB", (256, 256), colour).save(file.with_suffix(".png"))
 
 
 @contextmanager
@@ -163,12 +180,9 @@ def jump_to_end(page, count: int) -> float:
     return milliseconds / 1000
 
 
-def scroll(page) -> list[float]:
-    """Milliseconds that the main thread works for each frame, while a wheel scrolls."""
-    page.evaluate("document.querySelector('.image-grid').scrollTo(0, 0)")
-    page.wait_for_timeout(500)
-    box = page.locator(".image-grid").bounding_box()
-    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+@contextmanager
+def traced(page) -> Iterator[list[dict]]:
+    """The events of the browser's trace, once the block is left."""
     session = page.context.new_cdp_session(page)
     events: list[dict] = []
     session.on("Tracing.dataCollected", lambda part: events.extend(part["value"]))
@@ -176,18 +190,33 @@ def scroll(page) -> list[float]:
     session.on("Tracing.tracingComplete", lambda _: done.append(True))
     categories = "devtools.timeline,disabled-by-default-devtools.timeline"
     session.send("Tracing.start", {"categories": categories, "transferMode": "ReportEvents"})
-    for _ in range(120):
-        page.mouse.wheel(0, 300)
-        page.wait_for_timeout(16)
+    yield events
     session.send("Tracing.end")
     while not done:
         page.wait_for_timeout(50)
-    return work_by_frame(events)
 
 
-def work_by_frame(events: list[dict]) -> list[float]:
-    """From one beginning of a frame of the page's main thread to the next: what its tasks took, by
-    the thread's own time where the trace has it."""
+def scroll(page, grid: str) -> list[float]:
+    """Milliseconds that the main thread works for each frame, while a wheel scrolls."""
+    page.evaluate("grid => document.querySelector(grid).scrollTo(0, 0)", grid)
+    page.wait_for_timeout(500)
+    box = page.locator(grid).bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    with traced(page) as events:
+        for _ in range(120):
+            page.mouse.wheel(0, 300)
+            page.wait_for_timeout(16)
+    tasks, begins = tasks_of_page(events)
+    work = [0.0] * (len(begins) - 1)
+    for task in tasks:
+        number = int(np.searchsorted(begins, task["ts"], side="right")) - 1
+        if 0 <= number < len(work):
+            work[number] += task.get("tdur", task["dur"]) / 1000
+    return work
+
+
+def tasks_of_page(events: list[dict]) -> tuple[list[dict], list[float]]:
+    """The tasks of the page's main thread, and when its frames begin."""
     mains = {
         (event["pid"], event["tid"])
         for event in events
@@ -209,12 +238,23 @@ def work_by_frame(events: list[dict]) -> list[float]:
         and (event["pid"], event["tid"]) == main
         and event.get("ph") == "X"
     ]
-    work = [0.0] * (len(begins) - 1)
-    for task in tasks:
-        number = int(np.searchsorted(begins, task["ts"], side="right")) - 1
-        if 0 <= number < len(work):
-            work[number] += task.get("tdur", task["dur"]) / 1000
-    return work
+    return tasks, begins
+
+
+def type_prompt(page) -> float:
+    """Milliseconds that the main thread works for a key, into the middle of a prompt of 10 kB."""
+    parts = [f"(tag {number}:1.{number % 10}), [a|b], plain words" for number in range(260)]
+    prompt = ", ".join(parts)[:10_000]
+    field = page.get_by_role("textbox", name="Prompt", exact=True)
+    field.fill(prompt)
+    field.evaluate("(field, at) => field.setSelectionRange(at, at)", prompt.index("plain", 5000))
+    page.wait_for_timeout(1000)
+    with traced(page) as events:
+        for letter in TYPED:
+            page.keyboard.press(letter)
+            page.wait_for_timeout(120)
+    tasks, _ = tasks_of_page(events)
+    return sum(task.get("tdur", task["dur"]) for task in tasks) / 1000 / len(TYPED)
 
 
 def filter_by_tag(page) -> list[float]:
@@ -315,6 +355,8 @@ def main() -> None:
         folder = workspace / "many" / "dataset"
         if not folder.is_dir():
             make_pictures(folder, asked.pictures)
+        if not (workspace / CARDS).is_dir():
+            make_loras(workspace / CARDS / "loras", LORAS)
         shutil.rmtree(folder / ".lorasmith", ignore_errors=True)
         browser = playwright.chromium.launch(executable_path=BROWSER, args=list(ARGUMENTS))
         found = measure(browser, workspace, folder, asked.pictures)
@@ -344,10 +386,14 @@ def measure(browser, workspace: Path, folder: Path, count: int) -> dict[str, flo
             again.append(thumbnails(page))
         found["again"] = statistics.median(again)
         found["end"] = jump_to_end(page, count)
-        frames = scroll(page)
+        frames = scroll(page, ".image-grid")
         found["frame"] = float(np.percentile(frames, 95))
         found["filter"] = statistics.median(filter_by_tag(page))
         found["edit"] = preview_edit(page, count)
+        page.goto(f"{address}/draw?{urlencode({'project': str(workspace / CARDS)})}")
+        page.locator(".lora-card").first.wait_for()
+        found["cards"] = float(np.percentile(scroll(page, ".card-grid"), 95))
+        found["typing"] = type_prompt(page)
         page.goto(f"{address}/sort?{urlencode({'path': str(folder)})}")
         found["sort"] = statistics.median(sort_by_keys(page))
         found["memory"] = process.memory_info().rss / 1e6

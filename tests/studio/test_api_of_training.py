@@ -17,6 +17,7 @@ from fastapi.testclient import TestClient
 
 from lorasmith.config.schema import all_settings
 from lorasmith.demo.character import write_training_set
+from lorasmith.jobs.engine.giving_way import GivingWay
 from lorasmith.jobs.engine.planning import PlanningEngine
 from lorasmith.jobs.plan import PlanAnswer
 from lorasmith.studio.api import jobs as jobs_api
@@ -172,6 +173,22 @@ def test_a_true_plan(workspace: Path) -> None:
         wrong = client.post("/api/advice", json={"data": "data", "answers": {"kind": "cat"}}).json()
         assert [one["where"] for one in wrong["problems"]] == ["kind"]
     engine_of(app).release()
+
+
+def test_a_plan_puts_nothing_on_a_device_that_a_job_has(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def plan(engine: PlanningEngine, values: object, **options: object) -> PlanAnswer:
+        asked.append(options["is_taken"])
+        return PlanAnswer(ok=True)
+
+    monkeypatch.setattr(PlanningEngine, "plan", plan)
+    for job in (None, "job 3"):
+        monkeypatch.setattr(GivingWay, "job_on", lambda guard, device, job=job: job)
+        assert client.post("/api/plan", json={"data": "pictures"}).json()["ok"]
+    assert asked == [False, True]
 
 
 def test_the_server_stays_small(workspace: Path) -> None:

@@ -2,6 +2,7 @@
 import type { FunctionComponent } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { connected } from "./api/changes";
+import { askEarly, withQuery } from "./api/client";
 import { Button } from "./components/button";
 import { Icon } from "./components/icons";
 import { Notices } from "./components/notices";
@@ -11,7 +12,7 @@ import { running, waiting } from "./jobs";
 import { useKeys } from "./keys";
 import { both, lazily } from "./lazily";
 import { LAST_PROJECT, project, projects } from "./project";
-import { address, go, path, to } from "./router";
+import { address, go, path, query, to } from "./router";
 import { remembered, theme } from "./session";
 import { styled } from "./styled";
 
@@ -21,6 +22,7 @@ interface Page {
   load: () => Promise<FunctionComponent>;
   /** The page that it belongs to, where the bar does not name it. */
   under?: string;
+  isOfDataset?: boolean;
 }
 
 const PAGES = (
@@ -30,11 +32,13 @@ const PAGES = (
       name: "Dataset",
       path: "/dataset",
       load: async () => (await both(import("./pages/dataset"), styled("dataset"))).DatasetPage,
+      isOfDataset: true,
     },
     {
       name: "Sort",
       path: "/sort",
       load: async () => (await both(import("./pages/sort"), styled("dataset", "sort"))).SortPage,
+      isOfDataset: true,
       under: "/dataset",
     },
     {
@@ -75,12 +79,14 @@ const Keys = lazily(async () => (await import("./components/keys_list")).Keys, f
 // Its room is there at once, so that nothing moves when it comes.
 document.documentElement.classList.toggle("with-strip", project.value !== "" || remembered(LAST_PROJECT) !== "");
 
-/** Fetches the code of the page that the address names, to be there when it is shown. */
+/** Fetches the code of the page that the address names, to be there when it is shown; and what takes longest of what it
+ * shows. */
 export function fetchPage(): void {
+  const page = PAGES.find((each) => each.path === path.value);
+  const dataset = query.value.get("path") || query.value.get("project");
+  if (page?.isOfDataset && dataset) askEarly(withQuery("/api/dataset/images", { path: dataset }));
   // What fails is said where it is shown.
-  PAGES.find((each) => each.path === path.value)
-    ?.load()
-    .catch(() => {});
+  page?.load().catch(() => {});
 }
 
 export function App() {

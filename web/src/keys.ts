@@ -1,6 +1,6 @@
 // Keys of the page that is shown. `?` lists them, so each says what it does.
 import { signal } from "@preact/signals";
-import { useEffect, useRef } from "preact/hooks";
+import { useLayoutEffect, useRef } from "preact/hooks";
 
 export interface Key {
   /** As `KeyboardEvent.key` has it, with "Ctrl+", "Alt+", "Shift+" before it. */
@@ -19,7 +19,8 @@ export const allKeys = (): Key[] => groups.flatMap((group) => group.current);
 export function useKeys(keys: Key[]): void {
   const group = useRef(keys);
   group.current = keys;
-  useEffect(() => {
+  // Once it is to be seen: a key that comes before the browser has drawn it counts, too.
+  useLayoutEffect(() => {
     groups.unshift(group);
     keysVersion.value++;
     return () => {

@@ -383,8 +383,10 @@ def _images_in(
     problems: list[Problem],
 ) -> tuple[list[CollectionImage], dict[Path, Path]]:
     files = [folder / name for name in names if not name.startswith(".")]
-    candidates = [path for path in files if path.suffix.lower() in SUFFIXES]
-    others = [path for path in files if path.suffix.lower() not in SUFFIXES]
+    candidates: list[Path] = []
+    others: list[Path] = []
+    for path in files:
+        (candidates if path.suffix.lower() in SUFFIXES else others).append(path)
     captions = captions_by_stem(others, suffixes)
     texts = {path: caption_of(path, captions) for path in candidates}
     maskable = candidates + [path for path in others if path.suffix.lower() in MASK_SUFFIXES]
@@ -429,5 +431,6 @@ def _images_in(
     relative = os.path.relpath(os.path.abspath(folder), root)
     place = "" if relative == "." else Path(relative).as_posix()
     return [
-        CollectionImage(path, place, root, texts[path], tuple(by_owner[path])) for path in images
+        CollectionImage(path, place, root, texts[path], tuple(by_owner.get(path, ())))
+        for path in images
     ], masks

@@ -90,8 +90,12 @@ def find_companions(images: Sequence[Path], captioned: Container[Path]) -> list[
         images: the files of one folder.
         captioned: those that have a caption.
     """
+    # Most folders have none, and thousands of names.
+    some = [path for path in images if may_be_companion(path.name)]
+    if not some:
+        return []
     owners = _by_name(path for path in images if path.suffix.lower() in SUFFIXES)
-    companions = (_companion(path, owners, path in captioned) for path in images)
+    companions = (_companion(path, owners, path in captioned) for path in some)
     return [companion for companion in companions if companion is not None]
 
 

@@ -418,8 +418,11 @@ def _told(path: Path, caption: CaptionText | Problem, findings: _Findings) -> st
 def caption_of(image: Path, captions: Mapping[str, Path]) -> Path | None:
     """The file of the image's name; or of that with its ending (a.png.txt), as some programs
     write it; or of that without the face in it, as in sd-scripts."""
-    stem, name = stem_of(image), unicodedata.normalize("NFC", image.name)
-    return captions.get(stem) or captions.get(name) or captions.get(without_face(stem))
+    stem = stem_of(image)
+    if (beside := captions.get(stem)) is not None:
+        return beside
+    name = unicodedata.normalize("NFC", image.name)
+    return captions.get(name) or captions.get(without_face(stem))
 
 
 def captions_by_stem(files: Sequence[Path], suffixes: Sequence[str]) -> dict[str, Path]:

@@ -243,15 +243,19 @@ def problem_records(problems: Sequence[Problem]) -> list[FileProblem]:
     return [FileProblem(where=p.where, what=p.what, hint=p.hint) for p in dict.fromkeys(problems)]
 
 
-def answer(request: PlanRequest) -> PlanAnswer:
-    """The plan of a request, or everything that is in its way. Takes torch."""
+def answer(request: PlanRequest, *, is_taken: bool = False) -> PlanAnswer:
+    """The plan of a request, or everything that is in its way. Takes torch.
+
+    Args:
+        is_taken: a job has the device; nothing is put on it.
+    """
     loaded = checked(request)
     if isinstance(loaded, PlanAnswer):
         return loaded
     from lorasmith.training.plan import make_plan
 
     try:
-        record = plan_record(make_plan(loaded.settings, origins=loaded.origins))
+        record = plan_record(make_plan(loaded.settings, origins=loaded.origins, is_taken=is_taken))
     except UserError as error:
         return PlanAnswer.to(request, error.problems)
     return PlanAnswer.to(request, plan=record)

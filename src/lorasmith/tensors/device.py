@@ -260,6 +260,11 @@ def free_memory(device: torch.device) -> int | None:
 
 def total_memory(device: torch.device) -> int | None:
     """Bytes that there are, ``None`` where the driver does not say."""
+    if device.type == "cuda":
+        # To ask what is free makes a context, which takes hundreds of MB of the device.
+        with contextlib.suppress(RuntimeError, AssertionError):
+            return int(torch.cuda.get_device_properties(device).total_memory)
+        return None
     return _free_and_total(device)[1]
 
 

@@ -104,12 +104,14 @@ def make_plan(
     settings: TrainSettings,
     *,
     origins: Mapping[str, str] | None = None,
+    is_taken: bool = False,
     observer: Observer = ignore,
     controls: Controls | None = None,
 ) -> Plan:
     """
     Args:
         origins: where settings come from that were given, to be said.
+        is_taken: another run has the device; as :func:`.memory_of`.
 
     Raises:
         UserError: with everything that would stop the run.
@@ -132,7 +134,7 @@ def make_plan(
     values = sum(rate.weights for rate in rates)
     disk = planned_disk(run_plan, kind_of(settings).disk(settings, trained, checkpoint), len(files))
     free = free_bytes(folder.path)
-    memory = memory_of(run_plan, device)
+    memory = memory_of(run_plan, device, is_taken=is_taken)
     if not memory.step.total:  # It plainly fits.
         memory = replace(memory, estimates=(rough_step(run_plan, checkpoint, values),))
     name_problems = taken_name(folder, run_plan.name, own_word(folder, settings))

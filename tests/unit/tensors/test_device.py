@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from lorasmith.tensors.device import (
     deterministic,
     device_name,
     peak_memory,
+    total_memory,
 )
 from lorasmith.training.memory.plan import channels_last
 
@@ -160,3 +162,15 @@ def test_what_cannot_give_the_same_bits_is_named() -> None:
     with pytest.raises(RuntimeError, match="shape"), deterministic(True):
         torch.ones(3) @ torch.ones(2, 2)
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_how_much_there_is_makes_no_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that only plans takes nothing of a graphics card that trains."""
+
+    def look(device: object) -> None:
+        raise AssertionError("makes a context")
+
+    card = SimpleNamespace(total_memory=8_000_000_000)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", look)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: card)
+    assert total_memory(torch.device("cuda")) == 8_000_000_000

@@ -37,13 +37,23 @@ function take(message: Message): void {
   else connected.value = message.connected;
 }
 
+/** ms. */
+const FIRST_LOOK = 1500;
+
 /** Asks the server; browsers connect anew by themselves. */
 function connect(tell: (message: Message) => void): void {
   const source = new EventSource("/api/events");
-  // Its first event is "any": what came before it was there.
+  // Its first event is "any". A page has just asked for all that it shows: what changed since then can wait until it
+  // is shown, what was missed by a connection that broke cannot.
+  let isNew = true;
   source.addEventListener("open", () => tell({ connected: true }));
   source.addEventListener("error", () => tell({ connected: false }));
-  source.addEventListener("changed", (event) => tell(JSON.parse((event as MessageEvent<string>).data) as Message));
+  source.addEventListener("changed", (event) => {
+    const message = JSON.parse((event as MessageEvent<string>).data) as Message;
+    if (isNew) setTimeout(() => tell(message), FIRST_LOOK);
+    else tell(message);
+    isNew = false;
+  });
   source.addEventListener("drawing", (event) =>
     tell({ drawing: JSON.parse((event as MessageEvent<string>).data) as Drawing }),
   );

@@ -63,10 +63,24 @@ export const put = <P extends PathsWith<"put">>(path: P, given: Given<P, "put"> 
 export const remove = <P extends PathsWith<"delete">>(path: P, given: Given<P, "delete"> = {}) =>
   call("delete", path, given);
 
+/** What is asked for before the code that needs it is there, by its address. */
+const early = new Map<string, Promise<Response>>();
+
+/** Asks now for what the first `get` of this address takes. */
+export function askEarly(address: string): void {
+  const asked = fetch(address);
+  asked.catch(() => {}); // Who takes it says so.
+  early.set(address, asked);
+  // Later it would be old.
+  setTimeout(() => early.delete(address), 10_000);
+}
+
 async function answered(address: string, init: RequestInit): Promise<unknown> {
   let response: Response;
+  const asked = init.method === "GET" ? early.get(address) : undefined;
+  early.delete(address);
   try {
-    response = await fetch(address, init);
+    response = await (asked ?? fetch(address, init));
   } catch (error) {
     if (error instanceof DOMException && error.name === "AbortError") throw error;
     throw new ApiError(0, "the studio does not answer; it may have been ended");

@@ -19,12 +19,14 @@ interface Props<One extends Card> {
   selected: ReadonlySet<string>;
   /** The one that is gone to, and all that are selected then. */
   onGo: (key: string, selected: string[]) => void;
+  /** Where cards are not selected by going to them: what a click, Enter and Space do with one. */
+  onTake?: (card: One) => void;
   /** `resting` is false while one scrolls: pictures are asked for when it is true. */
   draw: (card: One, resting: boolean) => ComponentChildren;
 }
 
 export function CardGrid<One extends Card>(props: Props<One>) {
-  const { cards, label, width, height, current, selected, onGo, draw } = props;
+  const { cards, label, width, height, current, selected, onGo, onTake, draw } = props;
   const grid = useGridView(cards.length, width, height);
   const { columns, rows, step, visible, first } = grid;
   const anchor = useRef("");
@@ -53,6 +55,7 @@ export function CardGrid<One extends Card>(props: Props<One>) {
       anchor.current = card.key;
       onGo(card.key, [card.key]);
     }
+    if (onTake && event instanceof MouseEvent) onTake(card);
     grid.reveal(indexOf(card.key));
   }
 
@@ -61,6 +64,10 @@ export function CardGrid<One extends Card>(props: Props<One>) {
     if (target !== undefined && !event.altKey) {
       event.preventDefault();
       go(at < 0 && event.key !== "End" ? 0 : target, event);
+    } else if (onTake && (event.key === " " || event.key === "Enter") && !event.ctrlKey && !event.metaKey) {
+      event.preventDefault();
+      event.stopPropagation();
+      if (cards[at]) onTake(cards[at]);
     } else if (event.key === " " && at >= 0) {
       event.preventDefault();
       onGo(current, toggled(current));

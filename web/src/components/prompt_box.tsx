@@ -207,17 +207,30 @@ function lorasLike(names: readonly string[], text: string): Option[] {
 /** The place in the box of a character, below its line. */
 function placeOf(colours: HTMLElement, offset: number): { left: number; top: number } {
   const box = colours.parentElement!.parentElement!.getBoundingClientRect();
-  const node = colours.firstChild;
-  if (!node) return { left: 0, top: box.height };
   const range = document.createRange();
-  range.setStart(node, offset);
+  for (const { node } of painted.get(colours) ?? []) {
+    if (offset < node.length) {
+      range.setStart(node, offset);
+      break;
+    }
+    offset -= node.length;
+  }
   const at = range.getBoundingClientRect();
   return { left: Math.max(0, Math.min(at.left - box.left, box.width - 220)), top: at.bottom - box.top + 2 };
 }
 
 /** One for each kind of sign, with the ranges of all boxes: no element for each sign, which would be laid out anew with each key. */
 const highlights = new Map<Kind, Highlight>();
-const painted = new WeakMap<HTMLElement, [Kind, StaticRange][]>();
+
+/** Of a prompt, so that a key changes little: with what its coloured signs are, by places in it. */
+interface Part {
+  node: Text;
+  signs: string;
+  ranges: [Kind, StaticRange][];
+}
+const painted = new WeakMap<HTMLElement, Part[]>();
+/** Characters. */
+const LONG = 200;
 
 function highlight(kind: Kind): Highlight {
   let found = highlights.get(kind);
@@ -230,28 +243,92 @@ function highlight(kind: Kind): Highlight {
 }
 
 function erase(element: HTMLElement): void {
-  for (const [kind, range] of painted.get(element) ?? []) highlights.get(kind)?.delete(range);
+  painted.get(element)?.forEach(unmark);
   painted.delete(element);
+}
+
+function unmark(part: Part): void {
+  for (const [kind, range] of part.ranges) highlights.get(kind)?.delete(range);
+  part.ranges = [];
+  part.signs = "";
 }
 
 /** Writes the prompt, its signs in their colours. */
 function paint(element: HTMLElement, prompt: string): void {
   // A line that has just begun has a height, too.
-  const text = `${prompt}\u200b`;
-  const node = (element.firstChild as Text | null) ?? element.appendChild(document.createTextNode(""));
-  node.data = text;
-  erase(element);
+  const parts = written(element, `${prompt}\u200b`);
+  painted.set(element, parts);
   if (!("highlights" in CSS)) return; // An older browser shows it without colours.
-  const ranges: [Kind, StaticRange][] = [];
+  const signs: [Kind, number, number][] = [];
   let at = 0;
-  for (const { kind, text: sign } of signsOf(prompt)) {
-    const end = at + sign.length;
-    if (kind !== "text") {
-      const range = new StaticRange({ startContainer: node, startOffset: at, endContainer: node, endOffset: end });
-      highlight(kind).add(range);
-      ranges.push([kind, range]);
-    }
-    at = end;
+  for (const { kind, text } of signsOf(prompt)) {
+    if (kind !== "text") signs.push([kind, at, at + text.length]);
+    at += text.length;
   }
-  painted.set(element, ranges);
+  let next = 0;
+  let begin = 0;
+  for (const part of parts) {
+    const end = begin + part.node.length;
+    const within: [Kind, number, number][] = [];
+    for (; next < signs.length && signs[next]![1] < end; next++) {
+      const [kind, from, to] = signs[next]!;
+      within.push([kind, Math.max(from, begin) - begin, Math.min(to, end) - begin]);
+      if (to > end) break; // It goes on in the next part.
+    }
+    mark(part, within);
+    begin = end;
+  }
+}
+
+function mark(part: Part, signs: [Kind, number, number][]): void {
+  const words = signs.join(" ");
+  if (words === part.signs) return;
+  unmark(part);
+  part.signs = words;
+  const { node } = part;
+  for (const [kind, startOffset, endOffset] of signs) {
+    const range = new StaticRange({ startContainer: node, startOffset, endContainer: node, endOffset });
+    highlight(kind).add(range);
+    part.ranges.push([kind, range]);
+  }
+}
+
+/** The parts of a text, of which those stay that are as they were. */
+function written(element: HTMLElement, text: string): Part[] {
+  const before = painted.get(element) ?? [];
+  let [first, last, at, end] = [0, before.length, 0, text.length];
+  while (first < last && text.startsWith(before[first]!.node.data, at)) at += before[first++]!.node.length;
+  while (last > first) {
+    const part = before[last - 1]!.node;
+    if (end - part.length < at || !text.endsWith(part.data, end)) break;
+    end -= part.length;
+    last--;
+  }
+  // What is typed between two parts belongs to the first.
+  if (first === last && first > 0 && at < end) at -= before[--first]!.node.length;
+  const others = before.slice(first, last);
+  const next = before[last]?.node ?? null;
+  const made = pieces(text.slice(at, end)).map((piece): Part => {
+    const part = others.shift();
+    if (!part) return { node: element.insertBefore(document.createTextNode(piece), next), signs: "", ranges: [] };
+    unmark(part);
+    part.node.data = piece;
+    return part;
+  });
+  for (const part of others) {
+    unmark(part);
+    part.node.remove();
+  }
+  return [...before.slice(0, first), ...made, ...before.slice(last)];
+}
+
+/** A text in pieces that end with a word. */
+function pieces(text: string): string[] {
+  const found: string[] = [];
+  while (text.length > 2 * LONG) {
+    const end = text.slice(0, LONG).search(/\s\S*$/) + 1 || LONG;
+    found.push(text.slice(0, end));
+    text = text.slice(end);
+  }
+  return text ? [...found, text] : found;
 }

@@ -89,6 +89,8 @@ function Dataset({ path }: { path: string }) {
 
   const filter = (next: string) => {
     store.subset.value = null;
+    // At once, not when the page is drawn with its new address.
+    if (ready) void store.filter(next);
     alter({ where: next });
   };
   const show = (name: string | null) => {

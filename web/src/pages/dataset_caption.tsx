@@ -94,7 +94,7 @@ export function CaptionEditor({ store, name }: { store: DatasetStore; name: stri
       {text ? (
         <CaptionText caption={caption} onWrite={write} />
       ) : (
-        <Chips store={store} caption={caption} onWrite={(tags) => write(tags.join(", "))} />
+        <Chips key={caption.name} store={store} caption={caption} onWrite={(tags) => write(tags.join(", "))} />
       )}
     </div>
   );
@@ -109,7 +109,8 @@ function CaptionText({ caption, onWrite }: { caption: Caption; onWrite: (text: s
   const isMine = text !== base;
   const isElsewhere = isMine && base !== caption.text;
   const take = (next: string) => (setText(next), setBase(caption.text));
-  useEffect(() => {
+  // At once: what is typed before a later moment would be taken for what was there.
+  useLayoutEffect(() => {
     if (!isMine) take(caption.text);
     else if (text === caption.text) setBase(text);
   }, [caption.text]);
@@ -186,7 +187,6 @@ function Chips({ store, caption, onWrite }: ChipsProps) {
   const list = useRef<HTMLUListElement>(null);
   const input = useRef<HTMLInputElement>(null);
   const wants = useRef(false);
-  useEffect(() => (setEditing(null), setText(""), setFocus(0)), [caption.name]);
   // Before the next key comes.
   useLayoutEffect(() => {
     if (!wants.current) return;

@@ -16,7 +16,7 @@ export function FilterBox({ store, onFilter }: { store: DatasetStore; onFilter: 
   const timer = useRef(0);
   // A click on a tag, or the way back, changes it from outside.
   const where = store.where.value;
-  useEffect(() => setText(where), [where]);
+  useLayoutEffect(() => setText(where), [where]);
   useEffect(() => () => clearTimeout(timer.current), []);
   useKeys([{ keys: "/", does: "Filter: go to the field", run: () => input.current?.focus() }]);
 

@@ -5,6 +5,7 @@ import { useLayoutEffect, useRef } from "preact/hooks";
 import { baseName } from "../format";
 import { imageAddress } from "../api/client";
 import { GAP, useGridView } from "../components/grid_view";
+import { isThere, Thumb } from "../components/thumb";
 import { CROPPED, type DatasetStore, MASKED, NO_CAPTION } from "./dataset_store";
 
 interface Props {
@@ -17,9 +18,6 @@ interface Props {
 const WORDS = 20; // px of the line below a picture
 /** px that a pointer moves before it draws a band. */
 const DRAG = 5;
-
-/** Addresses of thumbnails that the browser has. */
-const there = new Set<string>();
 
 interface Band {
   x0: number;
@@ -211,7 +209,7 @@ export function DatasetGrid({ store, size, onOpen }: Props) {
           selected={selected.has(name)}
           current={name === current}
           size={size}
-          address={resting.value || there.has(address) ? address : ""}
+          address={resting.value || isThere(address) ? address : ""}
         />,
       );
     }
@@ -281,11 +279,7 @@ class Cell extends Component<CellProps> {
   }
 
   override render({ index, left, name, flags, tags, selected, current, size, address }: CellProps) {
-    const marks = [
-      flags & NO_CAPTION ? "no caption" : `${tags ?? ""}`,
-      flags & MASKED ? "mask" : "",
-      flags & CROPPED ? "crop" : "",
-    ].filter(Boolean);
+    const marks = [flags & MASKED ? "mask" : "", flags & CROPPED ? "crop" : ""].filter(Boolean);
     const words = flags & NO_CAPTION ? "no caption" : tags === null ? "" : `${tags} tags`;
     return (
       <div
@@ -297,16 +291,8 @@ class Cell extends Component<CellProps> {
         style={{ left: `${left}px`, width: `${size + 2}px` }}
       >
         <div class="thumb" style={{ height: `${size}px` }}>
-          {address && (
-            <img
-              key={address}
-              src={address}
-              alt=""
-              decoding="async"
-              draggable={false}
-              onLoad={() => there.add(address)}
-            />
-          )}
+          {address && <Thumb key={address} address={address} />}
+          {marks.length > 0 && <span class="marks small">{marks.join(" · ")}</span>}
         </div>
         <div class="image-words small">
           <span class="cut">{baseName(name)}</span>
@@ -314,7 +300,7 @@ class Cell extends Component<CellProps> {
             class={flags & NO_CAPTION ? "push lacks" : "push soft number"}
             title={(flags & NO_CAPTION ? "" : words) || undefined}
           >
-            {marks.join(" · ")}
+            {flags & NO_CAPTION ? "no caption" : tags}
           </span>
         </div>
       </div>

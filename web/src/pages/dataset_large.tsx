@@ -1,5 +1,5 @@
 // One picture large: what training uses of it, a crop that is recorded, a mask that is painted.
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { get, imageAddress, put, type Schemas } from "../api/client";
 import { useFetched } from "../api/fetched";
 import { Button } from "../components/button";
@@ -40,7 +40,8 @@ export function LargeView({ store, name, onMove, onClose }: Props) {
   const scores = useFetched((signal) => get("/api/dataset/scores", { query: { path: store.path }, signal }), [store]);
   const tagger = knownTagger(scores.data?.tagger ?? "");
   useEffect(() => setTool(""), [name]);
-  useEffect(() => main.current?.focus(), []);
+  // At once: later the focus may be elsewhere.
+  useLayoutEffect(() => main.current?.focus(), []);
 
   // The neighbours are there before they are asked for.
   const place = store.places.value.get(name);

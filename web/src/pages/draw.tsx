@@ -48,7 +48,7 @@ export function DrawPage() {
     cards.value = null;
     void refreshCards();
     // A training writes LoRAs, a job may move them.
-    return onChange((topics) => concerns(topics, "jobs", "projects") && void refreshCards());
+    return onChange((topics) => concerns(topics, "jobs", "projects") && void refreshCards().catch(() => {}));
   }, [project.value]);
 
   // The model is loaded while somebody writes.

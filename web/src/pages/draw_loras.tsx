@@ -1,8 +1,9 @@
 // The LoRAs of a drawing with their strengths, and all that there are as cards.
-import { useMemo, useRef, useState } from "preact/hooks";
-import type { Schemas } from "../api/client";
+import { useMemo, useState } from "preact/hooks";
+import { imageAddress, type Schemas } from "../api/client";
 import { Button } from "../components/button";
-import { Picture } from "../components/picture";
+import { CardGrid } from "../components/card_grid";
+import { Thumb, isThere } from "../components/thumb";
 import { figure, quantity } from "../format";
 import { cards, change, changeLora, type LoraCard, type LoraUse, settings, toggleLora, usesOf } from "./draw_store";
 
@@ -155,11 +156,14 @@ export function Strength({ label, text, value, least = -1, most = 2, onChange }:
   );
 }
 
+const WIDTH = 138;
+const THUMB = 132;
+const HEIGHT = THUMB + 44;
+
 /** All that there are; a click draws with one, or no more. */
 export function LoraCardGrid() {
   const [search, setSearch] = useState("");
-  const [focus, setFocus] = useState("");
-  const list = useRef<HTMLUListElement>(null);
+  const [current, setCurrent] = useState("");
   const all = cards.value?.loras;
   const shown = useMemo(() => {
     const words = search.toLowerCase().split(/\s+/).filter(Boolean);
@@ -167,21 +171,18 @@ export function LoraCardGrid() {
       const text = `${card.name} ${card.trigger} ${card.base}`.toLowerCase();
       return words.every((word) => text.includes(word));
     };
-    return (all ?? []).filter(fits).sort((a, b) => b.changed - a.changed);
+    const found = (all ?? []).filter(fits).sort((a, b) => b.changed - a.changed);
+    return found.map((card) => ({
+      ...card,
+      key: card.path,
+      label: [card.name, card.trigger, card.base].filter(Boolean).join(", "),
+    }));
   }, [all, search]);
-  const stop = shown.some((card) => card.name === focus) ? focus : shown[0]?.name;
-
-  function key(event: KeyboardEvent) {
-    const items = [...list.current!.querySelectorAll<HTMLElement>("button")];
-    const at = items.indexOf(document.activeElement as HTMLElement);
-    if (at < 0) return;
-    const top = items[0]!.offsetTop;
-    const columns = Math.max(1, items.findIndex((item) => item.offsetTop > top) + 1 || items.length + 1) - 1;
-    const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns }[event.key];
-    if (!step) return;
-    event.preventDefault();
-    items[Math.min(items.length - 1, Math.max(0, at + step))]!.focus();
-  }
+  const loras = settings.value.loras;
+  const used = useMemo(() => {
+    const names = new Set(loras.map((use) => use.name));
+    return new Set(shown.filter((card) => names.has(card.name)).map((card) => card.key));
+  }, [shown, loras]);
 
   if (all && !all.length)
     return (
@@ -203,34 +204,35 @@ export function LoraCardGrid() {
         />
         <span class="soft small number">{all ? quantity(shown.length, "LoRA") : ""}</span>
       </div>
-      <ul class="lora-cards" ref={list} onKeyDown={key} aria-label="LoRAs; Enter draws with one, or no more">
-        {shown.map((card) => {
-          const use = usesOf(card.name);
-          return (
-            <li key={card.name}>
-              <button
-                type="button"
-                class="lora-card"
-                aria-pressed={use !== undefined}
-                tabIndex={card.name === stop ? 0 : -1}
-                onFocus={() => setFocus(card.name)}
-                onClick={() => toggleLora(card)}
-                title={[card.name, card.trigger, card.base].filter(Boolean).join("\n")}
-              >
-                {card.preview ? (
-                  <Picture path={card.preview} size={256} v={card.preview_version} alt="" />
-                ) : (
-                  <span class="no-preview" aria-hidden="true" />
-                )}
-                <span class="cut">{card.name}</span>
-                <span class="cut soft small">
-                  {use ? `drawn with, ${figure(use.strength)}` : card.trigger || card.base || "no trigger said"}
-                </span>
-              </button>
-            </li>
-          );
-        })}
-      </ul>
+      {shown.length > 0 && (
+        <CardGrid
+          cards={shown}
+          label="LoRAs; Enter draws with one, or no more"
+          width={WIDTH}
+          height={HEIGHT}
+          current={shown.some((card) => card.key === current) ? current : shown[0]!.key}
+          selected={used}
+          onGo={setCurrent}
+          onTake={toggleLora}
+          draw={drawn}
+        />
+      )}
+    </div>
+  );
+}
+
+function drawn(card: LoraCard, resting: boolean) {
+  const address = card.preview ? imageAddress(card.preview, 256, card.preview_version) : "";
+  const use = usesOf(card.name);
+  return (
+    <div class="lora-card" title={[card.name, card.trigger, card.base].filter(Boolean).join("\n")}>
+      <div class="card-thumb" style={{ height: `${THUMB}px` }}>
+        {address && (resting || isThere(address)) && <Thumb key={address} address={address} />}
+      </div>
+      <div class="card-name cut">{card.name}</div>
+      <div class="card-words soft small cut">
+        {use ? `drawn with, ${figure(use.strength)}` : card.trigger || card.base || "no trigger said"}
+      </div>
     </div>
   );
 }

@@ -12,7 +12,9 @@ import { type Drawing, isOpen, openOnes, records, refreshRecords, takeRecord } f
 export function useRecords(): void {
   useEffect(() => {
     void refreshRecords();
-    const ends = [onDrawing(takeRecord), onChange((topics) => concerns(topics, "drawings") && void refreshRecords())];
+    // That the studio does not answer is said above every page.
+    const follow = () => void refreshRecords().catch(() => {});
+    const ends = [onDrawing(takeRecord), onChange((topics) => concerns(topics, "drawings") && follow())];
     return () => ends.forEach((end) => end());
   }, []);
 }

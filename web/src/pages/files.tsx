@@ -5,6 +5,7 @@ import { useFetched } from "../api/fetched";
 import { CardGrid } from "../components/card_grid";
 import { Failed } from "../components/problems";
 import { Tabs } from "../components/tabs";
+import { isThere, Thumb } from "../components/thumb";
 import { bytes, quantity, when } from "../format";
 import { useKeys } from "../keys";
 import { project } from "../project";
@@ -153,25 +154,13 @@ export function FilesPage() {
   );
 }
 
-/** Addresses of previews that the browser has. */
-const there = new Set<string>();
-
 function drawn(lora: Lora, resting: boolean) {
   const address = lora.preview ? imageAddress(lora.preview, 384, lora.preview_version) : "";
   return (
     <>
       <div class="card-thumb" style={{ height: `${THUMB}px` }}>
         {address ? (
-          (resting || there.has(address)) && (
-            <img
-              key={address}
-              src={address}
-              alt=""
-              decoding="async"
-              draggable={false}
-              onLoad={() => there.add(address)}
-            />
-          )
+          (resting || isThere(address)) && <Thumb key={address} address={address} />
         ) : (
           <span class="card-none" aria-hidden="true">
             {lora.name.slice(0, 2)}

@@ -59,7 +59,7 @@ def never_off(inputs: AuditInputs) -> Iterator[Finding]:
     for concept, names in _constant(inputs):
         others = [name for name in names if name not in traits]
         if others:
-            yield _always(concept, others, "no picture shows it without them")
+            yield _always(concept, others, "no picture is without")
 
 
 def _constant(inputs: AuditInputs) -> Iterator[tuple[Concept, list[str]]]:

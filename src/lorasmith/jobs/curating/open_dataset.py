@@ -40,7 +40,7 @@ _CLOSE_LOOK = 10.0
 """Seconds after which a quick look is a close one."""
 AT_ONCE = 200
 """Images at most that are read when they are asked for, and not before."""
-_HEAD_START = 0.5
+_HEAD_START = 1.0
 """Seconds after which reading begins."""
 _TURN = 0.05
 """Seconds of reading after which is told how far it is."""
@@ -102,7 +102,10 @@ class _Files:
         return {place: frozenset(stamps) for place, stamps in self.stamps.items()}
 
     def of(self, path: Path | None) -> Stamp | None:
-        return self.stamps.get(str(path.parent), {}).get(path.name) if path is not None else None
+        if path is None:
+            return None
+        place, name = os.path.split(path)
+        return self.stamps.get(place, {}).get(name)
 
     def differing(self, others: _Files) -> set[Path]:
         """Files that are there in both, and not the same."""

@@ -27,7 +27,7 @@ COMMAND = (sys.executable, "-m", MODULE, "planning")
 class PlanningEngine(Engine):
     """Asks for plans::
 
-    {"id": 3, "ask": "plan", "config": …, "preset": …, "values": {…}}
+    {"id": 3, "ask": "plan", "config": …, "preset": …, "values": {…}, "is_taken": false}
     {"id": 4, "ask": "advice", "folder": …, "model": …, "answers": {…}}
     {"id": 5, "ask": "file", "path": …}
     {"id": 6, "ask": "tool", "verb": "resize", "values": {…}, "dry_run": true}
@@ -48,6 +48,7 @@ class PlanningEngine(Engine):
         *,
         config: Path | None = None,
         preset: str | None = None,
+        is_taken: bool = False,
         timeout: float = ANSWER_SECONDS,
     ) -> PlanAnswer:
         """What training with these settings would do.
@@ -55,6 +56,7 @@ class PlanningEngine(Engine):
         Args:
             values: settings by path, JSON values.
             config: a settings file, or the folder of images.
+            is_taken: a job has the device; nothing is put on it.
             timeout: seconds that an answer may take, once the process has begun.
 
         Raises:
@@ -65,6 +67,7 @@ class PlanningEngine(Engine):
             "config": str(config) if config is not None else None,
             "preset": preset,
             "values": dict(values),
+            "is_taken": is_taken,
         }
         return PlanAnswer.model_validate(self.ask(question, timeout=timeout))
 
@@ -134,7 +137,7 @@ def answer_plan(question: Mapping[str, Any]) -> Any:
     except UserError as error:
         wrong = PlanAnswer(ok=False, problems=problem_records(error.problems))
         return wrong.model_dump(mode="json")
-    return answer(request).model_dump(mode="json")
+    return answer(request, is_taken=question.get("is_taken", False)).model_dump(mode="json")
 
 
 def answer_advice(question: Mapping[str, Any]) -> Any:

@@ -34,6 +34,7 @@ from lorasmith.jobs.plan import (
     plan_request,
     problem_records,
 )
+from lorasmith.jobs.queue.ledger import AUTO
 from lorasmith.studio.context import StudioDep
 from lorasmith.studio.paths import OutsideError, Roots
 
@@ -139,7 +140,8 @@ def plan(studio: StudioDep, engine: EngineDep, body: PlanQuestion) -> PlanAnswer
             return loaded
         if problems := list(outside(studio.roots, loaded.settings)):
             return PlanAnswer.to(request, problems)
-    return engine.plan(values, config=config, preset=body.preset or None)
+    is_taken = studio.guard.job_on(AUTO) is not None
+    return engine.plan(values, config=config, preset=body.preset or None, is_taken=is_taken)
 
 
 @router.post("/advice")

@@ -21,6 +21,7 @@ from lorasmith.tensors.device import (
     Precision,
     choose_precision,
     free_memory,
+    total_memory,
 )
 from lorasmith.tensors.files import PRECISIONS
 from lorasmith.training.kinds.table import kind_of
@@ -134,12 +135,20 @@ def precision_of(run_plan: RunPlan, device: torch.device) -> Precision:
     return choose_precision(run_plan.settings.train.precision, device, weights)
 
 
-def memory_of(run_plan: RunPlan, device: torch.device) -> MemoryPlan:
-    """What the run will need of ``device``; see :func:`plan_memory`."""
+def memory_of(run_plan: RunPlan, device: torch.device, *, is_taken: bool = False) -> MemoryPlan:
+    """What the run will need of ``device``; see :func:`plan_memory`.
+
+    Args:
+        is_taken: another run has the device, which will be gone then. All of it counts as free,
+            and nothing is put on it.
+    """
     settings = run_plan.settings
     dtype = precision_of(run_plan, device).dtype
     innermost = channels_last(settings, device)
-    return plan_memory(settings, run_plan, dtype, device, channels_last=innermost, exact=False)
+    free = total_memory(device) if is_taken else None
+    return plan_memory(
+        settings, run_plan, dtype, device, channels_last=innermost, free=free, exact=False
+    )
 
 
 def channels_last(settings: TrainSettings, device: torch.device) -> bool:
