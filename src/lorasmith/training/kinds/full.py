@@ -181,8 +181,8 @@ class FullKind(PlainKind):
 
     def _as_folder(self, result: Path, observe: Observer, controls: Controls) -> None:
         # They import diffusers, and who asks what a run would cost needs none of it.
-        from lorasmith.models.diffusers_export import save_diffusers
         from lorasmith.models.load import Loading
+        from lorasmith.training.kinds.full_diffusers import save_diffusers
 
         controls.check("stopped before the diffusers folder was written; go on to have it written")
         folder = diffusers_folder(result)
