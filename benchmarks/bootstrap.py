@@ -31,8 +31,7 @@ from PIL import Image
 from lorasmith.adapters.file import load_lora
 from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.advice.bootstrap.bootstrap import Bootstrapped, bootstrap
-from lorasmith.advice.bootstrap.material import images_of
-from lorasmith.advice.bootstrap.state import STATE, Bootstrap, Round
+from lorasmith.advice.bootstrap.state import STATE, Bootstrap, Round, images_of
 from lorasmith.core.events import Event, Notice
 from lorasmith.data.images import load_image
 from lorasmith.demo.world import VALUES

@@ -13,8 +13,7 @@ from PIL import Image
 
 from lorasmith.advice.bootstrap import stages
 from lorasmith.advice.bootstrap.bootstrap import bootstrap
-from lorasmith.advice.bootstrap.material import images_of
-from lorasmith.advice.bootstrap.state import Bootstrap
+from lorasmith.advice.bootstrap.state import Bootstrap, images_of
 from lorasmith.cli.main import cli
 from lorasmith.core.errors import Stopped
 from lorasmith.core.events import Controls, Event, Progress, StepDone
@@ -240,6 +239,37 @@ def test_mistakes_are_told_together(image: Path) -> None:
     assert result.exit_code == 2
     for text in ("gone.png", "has a comma", "gone.ckpt", "--size"):
         assert text in result.stderr
+
+
+def test_a_dry_run_says_what_would_be_done_and_writes_nothing(image: Path) -> None:
+    args = [str(image), "--trigger", "zorp", "--drawings", "2", "--dry-run"]
+    result = run(*args)
+    assert result.exit_code == 0, result.output
+    assert "rounds    4 at most, the first of 400 steps" in result.stdout
+    assert "zorp, " in result.stdout
+    record = json.loads(run(*args, "--json").stdout)
+    assert (record["state"], record["rounds"]) == ("planned", [])
+    assert len(record["plan"]["captions"]) == 2
+    assert [path.name for path in Path().iterdir()] == ["data"]
+    refused = run("--continue", "gone", "--dry-run")
+    assert refused.exit_code == 2
+    assert "--dry-run: says what a new bootstrap would do" in refused.stderr.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("words", "steps"),
+    [
+        ([], 400),  # half of a usual training, but never less than the demo model's least
+        (["--set", "train.steps=12"], 12),
+        (["--set", "train.steps=12", "--round-length", "0.5"], 6),
+        (["--set", "train.min_steps=1"], 192),
+    ],
+)
+def test_a_length_that_is_asked_for_is_that_of_rounds(
+    image: Path, words: list[str], steps: int
+) -> None:
+    record = json.loads(run(str(image), "--trigger", "zorp", *words, "--dry-run", "--json").stdout)
+    assert record["plan"]["round_steps"] == steps
 
 
 def test_a_bootstrap_that_is_there_is_not_begun_again(image: Path) -> None:

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 import click
 from rich.table import Table
 
+from lorasmith.advice.bootstrap.summary import last_choice, trend
 from lorasmith.cli.options import command_for, run_shown
 from lorasmith.core.file_names import relative_path
 from lorasmith.core.terminal import echo, echo_json
+from lorasmith.core.text import quantity
 from lorasmith.jobs.bootstrap import BootstrapRequest
 
 if TYPE_CHECKING:
-    from lorasmith.advice.bootstrap.bootstrap import Bootstrapped
+    from lorasmith.advice.bootstrap.bootstrap import Bootstrapped, BootstrapPlan
 
 
 @command_for(BootstrapRequest)
@@ -26,6 +28,9 @@ def bootstrap(request: BootstrapRequest, as_json: bool) -> None:
         return
     from lorasmith.cli.console import console
 
+    if result.plan is not None:
+        echo("\n".join(_planned(result, result.plan)))
+        return
     console.print(_table(result))
     echo("\n".join(_lines(result)))
 
@@ -49,6 +54,17 @@ def _table(result: Bootstrapped) -> Table:
     return view
 
 
+def _planned(result: Bootstrapped, plan: BootstrapPlan) -> Iterator[str]:
+    options = result.boot.options
+    yield f"folder    {result.boot.folder}, not written"
+    for one in plan.given:
+        yield f"picture   {one.path}: {one.caption}"
+    yield f"rounds    {options.rounds} at most, the first of {quantity(plan.round_steps, 'step')}"
+    yield f"last      {quantity(plan.steps, 'step')}, more where more is in the set by then"
+    yield f"draws     {quantity(options.drawings, 'picture')} each, by {plan.source}:"
+    yield from (f"          {caption}" for caption in plan.captions)
+
+
 def _lines(result: Bootstrapped) -> Iterator[str]:
     boot = result.boot
     yield ""
@@ -57,6 +73,10 @@ def _lines(result: Bootstrapped) -> Iterator[str]:
         numbers = ",".join(map(str, sorted(boot.now.suggested))) or "none"
         yield f"then      {boot.command} --keep {numbers}"
         yield "          (as --choose auto would)"
+        if ended := last_choice(boot):
+            yield f"note      no round comes after this one: {ended}"
+        elif text := trend(boot.rounds):
+            yield f"note      {text}; --finish makes this choice the last"
         return
     yield f"ended     {boot.ended}"
     yield f"dataset   {result.dataset}"

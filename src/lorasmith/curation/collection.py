@@ -40,7 +40,7 @@ from lorasmith.data.layout import (
 )
 from lorasmith.data.recorded_crops import crop_record_of, crop_records, is_crop_record
 from lorasmith.data.scan import CAPTION_SUFFIXES, caption_of, captions_by_stem
-from lorasmith.formats.run_paths import RUN_FILES, is_drawn_folder
+from lorasmith.formats.run_paths import BOOTSTRAP_FILE, RUN_FILES, is_drawn_folder
 
 _NUMBERED = re.compile(r"\d+_.*", re.DOTALL)
 # Folders of kohya_ss' layout that hold no training images.
@@ -325,7 +325,8 @@ def _walk(folder: Path, problems: list[Problem]) -> Iterator[tuple[Path, list[st
         problems.append(Problem(str(error.filename), f"cannot be read: {error.strerror}"))
 
     for place, inner, names in os.walk(folder, onerror=complain):
-        if place != str(folder) and set(RUN_FILES) <= set(names):  # what a run drew is no dataset
+        # What a run or a bootstrap drew is no dataset; a bootstrap's own is one by itself.
+        if place != str(folder) and (set(RUN_FILES) <= set(names) or BOOTSTRAP_FILE in names):
             inner.clear()
             continue
         special = _special_files(place)

@@ -118,6 +118,9 @@ def is_state_file(path: Path) -> bool:
     return path.parent.name == "state" and path.name.startswith("step-")
 
 
+BOOTSTRAP_FILE = "bootstrap.json"
+"""How far a bootstrap has come; its folder holds an ordinary dataset, runs, and drawings."""
+
 DRAWINGS = "drawings"
 """Of a project or a workspace: a folder in it for each day, with what was drawn then."""
 DRAWN_FROM = "inputs"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from lorasmith.advice.bootstrap.state import MOST_DRAWINGS, OUT, Options
+from lorasmith.advice.bootstrap.state import MOST_DRAWINGS, OUT, ROUND_LENGTH, Options
 from lorasmith.config.values import UserPath
 from lorasmith.core.events import Controls, Observer
 from lorasmith.jobs.request import JobRequest, option
@@ -117,11 +117,12 @@ class BootstrapRequest(JobRequest):
     )
     round_length: float | None = option(
         None,
-        "Length of a round's training, as a share of a usual one; never less than the base's least",
+        "Length of a round's training, as a share of a usual one, which is never less than the "
+        "base's least; or of the steps that --set train.steps says",
         metavar="X",
         gt=0,
         le=2,
-        default_text=f"{_USUAL.round_length}",
+        default_text=f"{ROUND_LENGTH}; 1 with --set train.steps",
     )
     prompts: UserPath | None = option(
         None,
@@ -183,6 +184,8 @@ class BootstrapRequest(JobRequest):
     device: str | None = option(
         None, "Where to compute", metavar="auto|cpu|cuda|…", default_text=_USUAL.device
     )
+
+    dry_run: bool = option(False, "Check everything and say what would be done; write nothing")
 
     def run(self, observer: Observer, controls: Controls) -> Bootstrapped:
         """

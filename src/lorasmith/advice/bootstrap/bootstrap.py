@@ -8,7 +8,7 @@ image shows.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,20 +17,49 @@ from lorasmith.advice.bootstrap.image_set import GivenImage, begin_set, read_giv
 from lorasmith.advice.bootstrap.material import (
     STRONG_CFG,
     Material,
-    caption_beside,
-    images_of,
     open_material,
 )
+from lorasmith.advice.bootstrap.rounds import first_seed
 from lorasmith.advice.bootstrap.stages import advance, alone, chosen, end_rounds
-from lorasmith.advice.bootstrap.state import OUT, STATE, Bootstrap, Options, Round, stem_of
+from lorasmith.advice.bootstrap.state import (
+    OUT,
+    STATE,
+    Bootstrap,
+    Options,
+    Round,
+    caption_beside,
+    images_of,
+    stem_of,
+)
 from lorasmith.core.disk import discard
 from lorasmith.core.errors import Problem, UserError, collect_problems
 from lorasmith.core.events import Controls, Notice, Observer, ignore
-from lorasmith.core.files import check_writable
+from lorasmith.core.files import check_writable, nearest_existing
 from lorasmith.core.text import parse_size
 from lorasmith.curation.collection import finish_interrupted
 
 _RANGE = re.compile(r"(\d{1,4})(?:-(\d{1,4}))?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class BootstrapPlan:
+    """What a bootstrap would do.
+
+    Args:
+        given: the images, each with its caption.
+        round_steps: optimizer steps of the first round's training.
+        steps: of a training of the usual length on the given images.
+        captions: what the first round would draw.
+        source: where what varies in them is from, in words.
+        warnings: what may not be meant.
+    """
+
+    given: tuple[GivenImage, ...]
+    round_steps: int
+    steps: int
+    captions: tuple[str, ...]
+    source: str
+    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +68,16 @@ class Bootstrapped:
 
     Args:
         boot: its folder and state.
+        plan: of a dry run, which wrote nothing.
     """
 
     boot: Bootstrap
+    plan: BootstrapPlan | None = None
 
     @property
     def state(self) -> str:
-        """ "choose" where it waits for a choice, or "done"."""
-        return self.boot.stage
+        """ "choose" where it waits for a choice, "done", or "planned"."""
+        return "planned" if self.plan else self.boot.stage
 
     @property
     def dataset(self) -> Path:
@@ -60,8 +91,11 @@ class Bootstrapped:
 
     @property
     def lora(self) -> Path:
-        """The newest: the result, or that of the round that waits."""
+        """The newest: the result, or that of the round that waits; of a dry run, where the result
+        would be."""
         boot = self.boot
+        if self.plan:
+            return boot.runs / boot.stem / f"{boot.stem}.safetensors"
         is_done = self.state == "done" and boot.results
         return boot.folder / (boot.results[-1] if is_done else boot.now.lora)
 
@@ -80,7 +114,21 @@ class Bootstrapped:
             "choice_file": str(boot.choice_file) if self.page else None,
             "ended": boot.ended,
             "rounds": [_record(boot, one) for one in boot.rounds],
+            "plan": _plan_record(self.plan) if self.plan else None,
         }
+
+
+def _plan_record(plan: BootstrapPlan) -> dict[str, Any]:
+    return {
+        "given": [
+            {"file": str(one.path), "caption": one.caption, "bare": one.bare} for one in plan.given
+        ],
+        "round_steps": plan.round_steps,
+        "steps": plan.steps,
+        "captions": list(plan.captions),
+        "source": plan.source,
+        "warnings": list(plan.warnings),
+    }
 
 
 def _record(boot: Bootstrap, one: Round) -> dict[str, Any]:
@@ -149,6 +197,7 @@ def bootstrap(
     seed: int | None = None,
     precision: Literal["auto", "fp32", "fp16", "bf16"] | None = None,
     device: str | None = None,
+    dry_run: bool = False,
     observer: Observer = ignore,
     controls: Controls | None = None,
 ) -> Bootstrapped:
@@ -174,6 +223,7 @@ def bootstrap(
         wait: stay until there is a choice, in place of returning.
         size: of the drawings, as "512x768".
         settings: of the trainings, as "section.key=value".
+        dry_run: check everything and say what would be done; nothing is written.
 
     Raises:
         UserError: with everything that is wrong, before a model is loaded.
@@ -208,10 +258,13 @@ def bootstrap(
         options = Options((trigger or "").strip(), **changes)
         folder = Path(out) if out else Path(OUT) / stem_of(options.trigger)
         return _begin(
-            [Path(image) for image in images], options, folder, problems, caption, wait,
+            [Path(image) for image in images], options, folder, problems, caption, wait, dry_run,
             observer, controls or Controls(),
         )  # fmt: skip
     fixed |= {"images": images or None, "trigger": trigger, "caption": caption, "out": out}
+    if dry_run:
+        what, hint = "says what a new bootstrap would do, and this one is begun", "leave it out"
+        problems.append(Problem("dry_run", what, hint))
     what, hint = "cannot be changed: what was done goes by it", "leave it out, or begin a new one"
     problems += [Problem(name, what, hint) for name, value in fixed.items() if value is not None]
     numbers = collect_problems(problems, lambda: None if keep is None else parse_numbers(keep))
@@ -257,6 +310,7 @@ def _begin(
     problems: list[Problem],
     caption: str | None,
     wait: bool,
+    dry_run: bool,
     observer: Observer,
     controls: Controls,
 ) -> Bootstrapped:
@@ -273,11 +327,17 @@ def _begin(
     elif folder.is_dir() and any(folder.iterdir()):
         problems.append(Problem("out", f"{folder} holds something else", "name another folder"))
     else:
-        collect_problems(problems, lambda: check_writable(folder))
+        # A dry run makes no folder.
+        place = nearest_existing(folder) if dry_run else folder
+        collect_problems(problems, lambda: check_writable(place))
     if problems or given is None or material is None:
         raise UserError(dict.fromkeys(problems))
     boot = Bootstrap(folder, replace(options, given=len(given)))
-    _warn(boot, material, given, observer)
+    plan = _plan(boot, material, given)
+    for text in plan.warnings:
+        observer(Notice("warning", text))
+    if dry_run:
+        return Bootstrapped(boot, plan)
     begin_set(boot, given)
     boot.save()
     with alone(boot):
@@ -353,26 +413,35 @@ def trigger_problems(trigger: str) -> list[Problem]:
     return []
 
 
-def _warn(
-    boot: Bootstrap, material: Material, given: Sequence[GivenImage], observer: Observer
-) -> None:
+def _plan(boot: Bootstrap, material: Material, given: Sequence[GivenImage]) -> BootstrapPlan:
+    options = boot.options
+    variations = material.variations
+    first = first_seed(options, 1)
+    return BootstrapPlan(
+        tuple(given),
+        material.steps(len(given), material.round_share(options)),
+        material.steps(len(given), 1.0),
+        tuple(variations.captions(options.drawings, first, material.wildcards)),
+        variations.source,
+        tuple(_warnings(material, given)),
+    )
+
+
+def _warnings(material: Material, given: Sequence[GivenImage]) -> Iterator[str]:
     bare = [image.path.name for image in given if image.bare]
     if bare:
-        text = (
+        yield (
             f"{bare[0]}: nothing is said of what is not the subject, so its background and pose "
             "are learned as part of it; write them into a caption file beside it, or --caption"
         )
-        observer(Notice("warning", text))
     variations = material.variations
     if not variations.lines and not variations.kinds:
-        text = (
+        yield (
             "the captions name nothing that the base model knows other words for, so all drawings "
             "are asked for alike; name what varies in a caption, or give --prompts"
         )
-        observer(Notice("warning", text))
     if material.drawing.cfg > STRONG_CFG:
-        text = (
+        yield (
             f"guidance of {material.drawing.cfg:g} makes contrast and colours that are learned "
             "with the drawings; 5 to 7 is mild"
         )
-        observer(Notice("warning", text))

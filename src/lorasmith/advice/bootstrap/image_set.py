@@ -11,12 +11,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lorasmith.advice.bootstrap.material import images_of
-from lorasmith.advice.bootstrap.rounds import kept_name
-from lorasmith.advice.bootstrap.state import Bootstrap, DrawingRecord, Round
-from lorasmith.core.errors import DatasetError, Problem, UserError
+from lorasmith.advice.bootstrap.state import (
+    Bootstrap,
+    DrawingRecord,
+    Round,
+    caption_beside,
+    images_of,
+    kept_name,
+)
+from lorasmith.core.errors import DatasetError, Problem, RunError, UserError
 from lorasmith.core.file_names import safe_stem
-from lorasmith.core.files import parse_json
+from lorasmith.core.files import parse_json, write_text
 from lorasmith.core.text import quantity
 from lorasmith.curation.changes.plan import Plan
 from lorasmith.data.captions import join_tags
@@ -54,12 +59,11 @@ def read_given(paths: Iterable[Path], trigger: str, caption: str | None) -> list
     for path in dict.fromkeys(_images_in(paths, problems)):
         try:
             load_image(path)
-            text = _caption_of(path) or (caption or "").strip()
+            text = given_caption(path) or (caption or "").strip()
         except DatasetError as error:
             problems += error.problems
             continue
-        called = words_in(text, [trigger])
-        full = text if called else join_tags([trigger, text], ",") if text else trigger
+        full = called(text, trigger)
         given.append(GivenImage(path, full, full == trigger))
     if not given and not problems:
         problems.append(Problem("images", "there is no picture", "name one of the subject"))
@@ -69,6 +73,30 @@ def read_given(paths: Iterable[Path], trigger: str, caption: str | None) -> list
     if problems:
         raise UserError(dict.fromkeys(problems))
     return given
+
+
+def called(caption: str, trigger: str) -> str:
+    """A caption with the trigger, which is put in front where it is missing."""
+    if words_in(caption, [trigger]):
+        return caption
+    return join_tags([trigger, caption], ",") if caption else trigger
+
+
+def set_caption(boot: Bootstrap, number: int, text: str) -> str:
+    """Say what a drawing of the newest round shows, before something is chosen: it joins the set
+    with this caption. What was written: with the trigger in front where it was missing.
+
+    Raises:
+        RunError: there is no such drawing, or nothing is to be chosen.
+    """
+    if boot.stage != "choose":
+        raise RunError.of(boot.folder, "does not wait for a choice", "edit captions in its dataset")
+    if problem := boot.choice_problem([number]):
+        raise RunError(problem)
+    caption = called(" ".join(text.split()), boot.options.trigger)
+    drawing = boot.now.drawings[number - 1]
+    write_text(boot.drawing(boot.now, drawing).with_suffix(".txt"), f"{caption}\n")
+    return caption
 
 
 def _images_in(paths: Iterable[Path], problems: list[Problem]) -> Iterator[Path]:
@@ -84,7 +112,12 @@ def _images_in(paths: Iterable[Path], problems: list[Problem]) -> Iterator[Path]
             yield path
 
 
-def _caption_of(path: Path) -> str:
+def given_caption(path: Path) -> str:
+    """The first line of the caption file beside an image; "" where there is none.
+
+    Raises:
+        DatasetError: it cannot be read.
+    """
     for suffix in (".txt", ".caption"):
         file = path.with_suffix(suffix)
         try:
@@ -143,7 +176,9 @@ def apply_choice(boot: Bootstrap) -> None:
         target = boot.drawn_folder / kept_name(one, drawing)
         with plan.together(target):
             plan.write_file(target, partial(_copy, boot.drawing(one, drawing)))
-            _write_caption(plan, target, drawing.caption)
+            # What its caption file says: somebody may have mended it.
+            caption = caption_beside(boot.drawing(one, drawing)) or drawing.caption
+            _write_caption(plan, target, caption)
         lineage[target.name] = lineage_of(one, drawing)
     for name, why in [
         *((name, "a drawing that began with it is better") for name in one.replaced),

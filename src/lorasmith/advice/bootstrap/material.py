@@ -9,12 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorasmith.advice.bootstrap.state import Options
+from lorasmith.advice.bootstrap.state import ROUND_LENGTH, Options
 from lorasmith.advice.bootstrap.variations import Variations, choose_variations
 from lorasmith.config.load import Override, load_settings, parse_overrides
 from lorasmith.config.schema import TrainSettings
 from lorasmith.core.errors import Problem, UserError, collect_problems
-from lorasmith.data.images import SUFFIXES
 from lorasmith.models.open import OpenedCheckpoint, open_checkpoint
 from lorasmith.models.reference import ModelReference
 from lorasmith.prompts.wildcards import Wildcards
@@ -54,6 +53,13 @@ class Material:
     variations: Variations
     wildcards: Wildcards
     models: tuple[ModelReference, ...]
+
+    def round_share(self, options: Options) -> float:
+        """Length of a round's training, as a share of a whole one: half of it, where neither that
+        share nor a length was asked for."""
+        if options.round_length is not None:
+            return options.round_length
+        return 1.0 if self.settings.train.steps is not None else ROUND_LENGTH
 
     def steps(self, images: int, share: float) -> int:
         """Optimizer steps of a training on so many images, as one concept; never fewer than the
@@ -221,19 +227,6 @@ def _wildcards(folder: str) -> Wildcards:
     if problem is not None:
         raise UserError(problem)
     return Wildcards(path)
-
-
-def images_of(folder: Path) -> list[Path]:
-    """The images of one folder of the set, in the order of their names."""
-    if not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
-
-
-def caption_beside(image: Path) -> str:
-    """Of an image of the set; "" where its file is gone."""
-    path = image.with_suffix(".txt")
-    return path.read_text(encoding="utf-8").strip() if path.is_file() else ""
 
 
 def load(reference: ModelReference, options: Options) -> DiffusionModel:

@@ -23,9 +23,14 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from lorasmith.advice.bootstrap.choose import Choice, choose, repeated_images
-from lorasmith.advice.bootstrap.material import Material, caption_beside, images_of, load
-from lorasmith.advice.bootstrap.rounds import kept_records
-from lorasmith.advice.bootstrap.state import BaseDistances, Bootstrap
+from lorasmith.advice.bootstrap.material import Material, load
+from lorasmith.advice.bootstrap.state import (
+    BaseDistances,
+    Bootstrap,
+    caption_beside,
+    images_of,
+    kept_records,
+)
 from lorasmith.data.images import load_image
 from lorasmith.measures.features import (
     FeatureExtractor,

@@ -11,8 +11,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from lorasmith.advice.bootstrap.material import images_of
-from lorasmith.advice.bootstrap.state import Bootstrap
+from lorasmith.advice.bootstrap.state import Bootstrap, images_of
+from lorasmith.advice.bootstrap.summary import sticks_out
 from lorasmith.core.files import ASSETS, write_text
 from lorasmith.core.text import quantity
 from lorasmith.data.images import load_image
@@ -46,6 +46,7 @@ def _data(boot: Bootstrap) -> dict[str, Any]:
     one = boot.now
     given = [(path, "given") for path in images_of(boot.given_folder)]
     kept = [(path, "") for path in images_of(boot.drawn_folder)]
+    repeats = {name: sticks_out(count) for name, count in one.repeated.items()}
     size = max(load_image(boot.drawing(one, one.drawings[0])).size)
     about = f"{quantity(len(one.drawings), 'drawing')} by {Path(one.lora).name}. "
     about += "Likeness: 0% the base model's drawings, 100% as like as the given pictures."
@@ -79,15 +80,11 @@ def _data(boot: Bootstrap) -> dict[str, Any]:
             {
                 "name": path.name,
                 "src": _source(path, IN_SET),
-                "note": ", ".join(filter(None, [note, _sticks_out(one.repeated.get(path.name))])),
+                "note": ", ".join(filter(None, [note, repeats.get(path.name)])),
             }
             for path, note in (*given, *kept)
         ],
     }
-
-
-def _sticks_out(count: int | None) -> str:
-    return f"sticks out, {quantity(count, 'drawing')} repeat it" if count else ""
 
 
 def _source(path: Path, side: int) -> str:

@@ -13,12 +13,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorasmith.advice.bootstrap.choose import empty_rounds
-from lorasmith.advice.bootstrap.material import Material, images_of, load, split_style
-from lorasmith.advice.bootstrap.state import Bootstrap, DrawingRecord, Round
+from lorasmith.advice.bootstrap.material import Material, load, split_style
+from lorasmith.advice.bootstrap.state import (
+    Bootstrap,
+    DrawingRecord,
+    Options,
+    Round,
+    images_of,
+    kept_records,
+)
 from lorasmith.config.schema import replace_settings
 from lorasmith.core.events import Controls, Event, NextSteps, Notice, Observer
 from lorasmith.core.file_names import relative_path
 from lorasmith.core.files import write_text
+from lorasmith.core.text import quantity
 from lorasmith.models.reference import ModelReference
 from lorasmith.prompts.lora_tags import take_tags
 from lorasmith.sampling.from_dataset import caption_of, escaped
@@ -38,9 +46,9 @@ def train_round(
     """A short training on the set of now; its LoRA becomes the round's. After rounds of which
     nothing was worth keeping it is longer, twice for each."""
     one = boot.now
-    share = boot.options.round_length * 2 ** empty_rounds(boot.rounds)
+    share = material.round_share(boot.options) * 2 ** empty_rounds(boot.rounds)
     name = f"{boot.stem}-{one.number:02d}"
-    folder, one.images = _train(boot, material, name, share, observer, controls, is_round=True)
+    folder, one.images = _train(boot, material, name, share, observer, controls, one)
     one.steps = steps_of(folder.result) or 0
     one.run = relative_path(folder.path, boot.folder)
     one.lora = relative_path(folder.result, boot.folder)
@@ -52,7 +60,7 @@ def train_result(
     """A training of the usual length on the whole set; its LoRA is the result."""
     count = len(boot.results)
     name = f"{boot.stem}-{count + 1}" if count else boot.stem
-    folder, _ = _train(boot, material, name, 1.0, observer, controls, is_round=False)
+    folder, _ = _train(boot, material, name, 1.0, observer, controls)
     boot.results.append(relative_path(folder.result, boot.folder))
 
 
@@ -63,13 +71,13 @@ def _train(
     share: float,
     observer: Observer,
     controls: Controls,
-    *,
-    is_round: bool,
+    one: Round | None = None,
 ) -> tuple[RunFolder, int]:
     """The run, and how many images it was trained on.
 
     Args:
         share: of a whole training's length.
+        one: the round that it is of; ``None`` for the last training, after all of them.
     """
     from lorasmith.training.run import resume, train
 
@@ -93,12 +101,26 @@ def _train(
         "save.name": name,
         "train.steps": material.steps(count, share),
     }
-    if is_round:  # Nobody looks at samples and snapshots of a round; its drawings are the point.
+    which = f"round {one.number}" if one else f"{boot.ended}; the last training"
+    text = f"{which}: {quantity(changes['train.steps'], 'step')} on {_set_of(boot)}"
+    observer(Notice("info", text))
+    if one:  # Nobody looks at samples and snapshots of a round; its drawings are the point.
         quiet = {"sample.every_epochs": None, "sample.at_start": False, "save.every_epochs": None}
         chosen = material.settings
         changes |= {path: value for path, value in quiet.items() if not is_chosen(chosen, path)}
     train(replace_settings(material.settings, changes), observer=heard, controls=controls)
     return folder, count
+
+
+def first_seed(options: Options, number: int) -> int:
+    """Of a round's drawings; each has the next one."""
+    return options.seed + SEEDS_OF_A_ROUND * number
+
+
+def _set_of(boot: Bootstrap) -> str:
+    given, drawn = len(images_of(boot.given_folder)), len(images_of(boot.drawn_folder))
+    text = quantity(given, "given picture")
+    return f"{text} and {quantity(drawn, 'drawing')}" if drawn else text
 
 
 def plan_drawings(boot: Bootstrap, material: Material) -> list[DrawingRecord]:
@@ -108,7 +130,7 @@ def plan_drawings(boot: Bootstrap, material: Material) -> list[DrawingRecord]:
     with kept images, those least like the subject first: better ones may take their places.
     """
     one, options = boot.now, boot.options
-    first = options.seed + SEEDS_OF_A_ROUND * one.number
+    first = first_seed(options, one.number)
     kept = sorted(
         ((record.likeness or 0.0, name, record) for name, record in kept_records(boot).items()),
         key=lambda entry: entry[:2],
@@ -147,22 +169,6 @@ def plan_drawings(boot: Bootstrap, material: Material) -> list[DrawingRecord]:
             )
         )
     return records
-
-
-def kept_records(boot: Bootstrap) -> dict[str, DrawingRecord]:
-    """The drawings that are in the set, by their names there."""
-    there = {path.name for path in images_of(boot.drawn_folder)}
-    return {
-        name: drawing
-        for one in boot.rounds
-        for drawing in one.drawings
-        if (name := kept_name(one, drawing)) in there
-    }
-
-
-def kept_name(one: Round, drawing: DrawingRecord) -> str:
-    """What a drawing is called in the set."""
-    return f"r{one.number:02d}-{drawing.number:02d}.png"
 
 
 def _tags(boot: Bootstrap, one: Round) -> dict[str, str]:

@@ -8,23 +8,29 @@ from collections.abc import Iterator
 
 from lorasmith.advice.bootstrap.choose import ended_because
 from lorasmith.advice.bootstrap.image_set import apply_choice
-from lorasmith.advice.bootstrap.material import Material, images_of
+from lorasmith.advice.bootstrap.material import Material
 from lorasmith.advice.bootstrap.page import write_page
 from lorasmith.advice.bootstrap.rounds import draw_round, plan_drawings, train_result, train_round
 from lorasmith.advice.bootstrap.state import Bootstrap, Round
+from lorasmith.advice.bootstrap.summary import round_text
 from lorasmith.core.errors import RunError, Stopped
 from lorasmith.core.events import Controls, Notice, Observer
 from lorasmith.core.locks import lock_file
-from lorasmith.core.text import quantity
 
 LOOK_AGAIN = 0.5  # seconds between looks at a choice that is waited for
+# Whoever only asks whether somebody is at work has the lock for a moment.
+TRIES, BETWEEN = 5, 0.1
 
 
 @contextlib.contextmanager
 def alone(boot: Bootstrap) -> Iterator[None]:
     """Keeps a second process out of a bootstrap's folder."""
-    with open(boot.folder / "bootstrap.lock", "a", encoding="utf-8") as file:
-        if not lock_file(file):
+    with open(boot.lock, "a", encoding="utf-8") as file:
+        for _ in range(TRIES):
+            if is_locked := lock_file(file):
+                break
+            time.sleep(BETWEEN)
+        if not is_locked:
             what = "another process is at work on this bootstrap"
             raise RunError.of(boot.folder, what, "wait for it, or stop it")
         yield
@@ -61,7 +67,6 @@ def _work(boot: Bootstrap, material: Material, observer: Observer, controls: Con
             one.run, one.lora, one.steps = before.run, before.lora, before.steps
             one.images = before.images
         else:
-            observer(Notice("info", f"round {one.number}: training on {_set_of(boot)}"))
             train_round(boot, material, observer, controls)
         boot.stage = "draw"
     elif boot.stage == "draw":
@@ -77,15 +82,8 @@ def _work(boot: Bootstrap, material: Material, observer: Observer, controls: Con
         observer(Notice("info", round_text(one)))
         boot.stage = "choose"
     else:
-        observer(Notice("info", f"{boot.ended}; training on {_set_of(boot)}"))
         train_result(boot, material, observer, controls)
         boot.stage = "done"
-
-
-def _set_of(boot: Bootstrap) -> str:
-    given, drawn = len(images_of(boot.given_folder)), len(images_of(boot.drawn_folder))
-    text = quantity(given, "given picture")
-    return f"{text} and {quantity(drawn, 'drawing')}" if drawn else text
 
 
 def _draws_again(boot: Bootstrap) -> bool:
@@ -95,18 +93,6 @@ def _draws_again(boot: Bootstrap) -> bool:
         return False
     before = boot.rounds[-2]
     return not before.kept and not before.purged and bool(before.lora)
-
-
-def round_text(one: Round) -> str:
-    """A line on what a round's drawings are like."""
-    parts = [f"round {one.number}: likeness {one.likeness or 0.0:.0%}"]
-    if one.diversity is not None:
-        parts.append(f"as varied as {one.diversity:.0%} of the base model's drawings")
-    parts += [
-        f"{name} sticks out: {quantity(count, 'drawing')} repeat it"
-        for name, count in one.repeated.items()
-    ]
-    return "; ".join(parts)
 
 
 def _choice_made(boot: Bootstrap, wait: bool, observer: Observer, controls: Controls) -> bool:

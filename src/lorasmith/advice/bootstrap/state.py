@@ -19,19 +19,26 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal, Self
+from pathlib import Path, PurePath
+from typing import Literal, Self
 
-from lorasmith.core.errors import Problem, RunError
+from pydantic import TypeAdapter, ValidationError
+
+from lorasmith.core.errors import DatasetError, Problem, RunError
 from lorasmith.core.file_names import safe_stem, shell_word
 from lorasmith.core.files import parse_json, write_json
+from lorasmith.core.locks import lock_file
+from lorasmith.data.images import SUFFIXES
+from lorasmith.formats.run_paths import BOOTSTRAP_FILE
 
 VERSION = 1
-STATE = "bootstrap.json"
+STATE = BOOTSTRAP_FILE
 OUT = "bootstrap"
 """The folder in which bootstraps lie, each by its trigger's name, where nobody names another."""
 MOST_DRAWINGS = 200
+ROUND_LENGTH = 0.5
 LINEAGE = "lineage.json"
+LOCK = "bootstrap.lock"
 
 Stage = Literal["train", "draw", "choose", "final", "done"]
 """What comes next. A bootstrap waits for somebody in "choose" alone."""
@@ -52,7 +59,8 @@ class Options:
         weight: how often a kept drawing is shown beside a given image, 0 to 1.
         redraw: of a round's drawings, those that begin with a kept one (img2img).
         denoise: how much of it is drawn anew, 0 to 1.
-        round_length: of each round's training, as a share of a whole one.
+        round_length: of each round's training, as a share of a whole one; ``None`` is
+            :data:`ROUND_LENGTH`, or all of it where the settings say ``train.steps``.
         prompts, wildcards: a file and a folder; "" for none.
         models: further base models that draw from the second round on.
         style_loras: further LoRAs in some of the drawings from the second round on, ``FILE`` or
@@ -73,7 +81,7 @@ class Options:
     weight: float = 0.25
     redraw: int = 4
     denoise: float = 0.5
-    round_length: float = 0.5
+    round_length: float | None = None
     prompts: str = ""
     wildcards: str = ""
     models: tuple[str, ...] = ()
@@ -246,6 +254,16 @@ class Bootstrap:
         return self.round_folder(self.now) / "choice.json"
 
     @property
+    def lock(self) -> Path:
+        """Whoever works here has it locked."""
+        return self.folder / LOCK
+
+    @property
+    def busy(self) -> bool:
+        """Whether a process is at work here now."""
+        return is_busy(self.folder)
+
+    @property
     def command(self) -> str:
         """That goes on with it."""
         return f"lorasmith bootstrap --continue {shell_word(self.folder)}"
@@ -291,14 +309,9 @@ class Bootstrap:
         try:
             if values.pop("version") != VERSION:
                 raise RunError.of(path, "is of another version of lorasmith", "begin a new one")
-            options: dict[str, Any] = {
-                key: tuple(value) if isinstance(value, list) else value
-                for key, value in values.pop("options").items()
-            }
-            rounds = [_round(record) for record in values.pop("rounds")]
-            base = values.pop("base")
-            base = BaseDistances(**base) if base else None
-            return cls(folder, Options(**options), rounds=rounds, base=base, **values)
+            boot = TypeAdapter(cls).validate_python({"folder": folder, **values})
+            _require_inside(boot)
+            return boot
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise RunError(_damaged(path, error)) from error
 
@@ -334,11 +347,82 @@ class Bootstrap:
 CHOICE_FORM = 'write it as {"keep": [1, 4, 7]}'
 
 
-def _round(record: dict[str, Any]) -> Round:
-    drawings = [DrawingRecord(**drawing) for drawing in record.pop("drawings")]
-    reasons = {int(number): text for number, text in record.pop("reasons").items()}
-    return Round(drawings=drawings, reasons=reasons, **record)
+def is_busy(folder: Path) -> bool:
+    """Whether a process is at work on the bootstrap of a folder."""
+    try:
+        with open(folder / LOCK, "r+", encoding="utf-8") as file:
+            return not lock_file(file, shared=True)
+    except OSError:
+        return False
+
+
+def _require_inside(boot: Bootstrap) -> None:
+    """
+    Raises:
+        ValueError: it names a file of its own by a way that leads out of its folder, or its numbers
+            are such as nobody wrote down.
+    """
+    if not 0 < boot.options.weight <= 1:
+        raise ValueError(f"weight is {boot.options.weight:g}")
+    if boot.stage != "train" and not boot.rounds:
+        raise ValueError("it has no rounds")
+    paths, names = list(boot.results), []
+    for number, one in enumerate(boot.rounds, 1):
+        drawings = [each.number for each in one.drawings]
+        if one.number != number or drawings != list(range(1, len(drawings) + 1)):
+            raise ValueError(f"round {number} is not numbered as such")
+        paths += [one.run, one.lora]
+        names += [*one.repeated, *one.purged, *one.replaced]
+        names += [name for each in one.drawings for name in (each.source, each.nearest)]
+    for text in paths:
+        if PurePath(text).is_absolute() or ".." in PurePath(text).parts:
+            raise ValueError(f"{text} leads out of its folder")
+    for name in names:
+        if name != PurePath(name).name or "\\" in name:
+            raise ValueError(f"{name} is no name of a file")
 
 
 def _damaged(path: Path, error: Exception) -> Problem:
-    return Problem(str(path), f"is damaged: {error}", "begin a new one in another folder")
+    what = str(error)
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False)[0]
+        what = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return Problem(str(path), f"is damaged: {what}", "begin a new one in another folder")
+
+
+def images_of(folder: Path) -> list[Path]:
+    """The images of one folder of the set, in the order of their names."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+
+
+def caption_beside(image: Path) -> str:
+    """Of an image of the set, or of a drawing; "" where its file is gone.
+
+    Raises:
+        DatasetError: it cannot be read.
+    """
+    path = image.with_suffix(".txt")
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError.of(path, "cannot be read as text", "give a UTF-8 file") from error
+
+
+def kept_records(boot: Bootstrap) -> dict[str, DrawingRecord]:
+    """The drawings that are in the set, by their names there."""
+    there = {path.name for path in images_of(boot.drawn_folder)}
+    return {
+        name: drawing
+        for one in boot.rounds
+        for drawing in one.drawings
+        if (name := kept_name(one, drawing)) in there
+    }
+
+
+def kept_name(one: Round, drawing: DrawingRecord) -> str:
+    """What a drawing is called in the set."""
+    return f"r{one.number:02d}-{drawing.number:02d}.png"

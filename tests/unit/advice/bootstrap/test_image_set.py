@@ -10,8 +10,7 @@ from PIL import Image
 from tests.unit.advice.bootstrap.made_up import drawing, new_round, started
 
 from lorasmith.advice.bootstrap.image_set import apply_choice, begin_set, read_given
-from lorasmith.advice.bootstrap.material import images_of
-from lorasmith.advice.bootstrap.state import Bootstrap, Options
+from lorasmith.advice.bootstrap.state import Bootstrap, Options, images_of
 from lorasmith.core.errors import UserError
 from lorasmith.curation.changes.journal import Journal
 from lorasmith.data.layout import find_folders

@@ -105,5 +105,5 @@ def test_the_page_holds_everything_and_says_the_command(tmp_path: Path) -> None:
     assert second["reason"] == "not like enough"
     assert all(one["src"].startswith("data:image/webp;base64,") for one in data["drawings"])
     assert [(one["name"], one["note"]) for one in data["set"]] == [
-        ("zorp.png", "given, sticks out, 4 drawings repeat it")
+        ("zorp.png", "given, sticks out: 4 drawings repeat it")
     ]
