@@ -1,8 +1,10 @@
-"""Pictures of the studio's pages for the docs, of a workspace in which the demo has run.
+"""Pictures of the studio's pages for the docs, of a workspace in which the demo has run, its
+snapshots were drawn, and one of its pictures made a first round of drawings.
 
 lorasmith demo --out WORKSPACE/demo
 lorasmith pick WORKSPACE/demo/runs/zorp
 lorasmith grid --epochs WORKSPACE/demo/runs/zorp --strengths 0.4,0.6,0.8,1
+lorasmith bootstrap PICTURE --trigger zorp --set train.steps=200 --out WORKSPACE/demo/bootstrap/zorp
 python -m tools.studio_pictures WORKSPACE [NAME …]
 """
 
@@ -93,6 +95,10 @@ def draw_four(page: Page) -> None:
     page.get_by_text("drawn in").wait_for(timeout=300_000)
 
 
+def go_to_fifth(page: Page) -> None:
+    page.locator(".boot-cell").nth(4).focus()
+
+
 def resize_one(page: Page) -> None:
     page.get_by_role("gridcell", name="zorp, ").click()
     page.get_by_label("--retain", exact=True).fill("0.95")
@@ -174,6 +180,12 @@ PICTURES = {
         {"project": "{demo}", "kind": "prompts", "name": "portraits"},
         "main",
         write_prompts,
+    ),
+    "bootstrap": Picture(
+        "/bootstrap",
+        {"path": "{demo}/bootstrap/zorp", "project": "{demo}"},
+        ".boot-bar",
+        go_to_fifth,
     ),
     "files": Picture(
         "/files", {"project": "{demo}", "tool": "resize"}, ".card", resize_one, height=900

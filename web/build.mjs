@@ -16,7 +16,7 @@ const options = {
     studio: "src/main.tsx",
     // See src/styled.ts.
     ...Object.fromEntries(
-      ["compare", "curves", "dataset", "draw", "files", "prompts", "run", "sort", "strip", "train"].map((name) => [
+      ["bootstrap", "compare", "curves", "dataset", "draw", "files", "prompts", "run", "sort", "strip", "train"].map((name) => [
         name,
         `src/styles/${name}.css`,
       ]),

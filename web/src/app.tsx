@@ -47,6 +47,11 @@ const PAGES = (
       load: async () => (await both(import("./pages/train"), styled("run", "train"))).TrainPage,
     },
     {
+      name: "Bootstrap",
+      path: "/bootstrap",
+      load: async () => (await both(import("./pages/bootstrap"), styled("files", "bootstrap"))).BootstrapPage,
+    },
+    {
       name: "Draw",
       path: "/draw",
       load: async () => (await both(import("./pages/draw"), styled("run", "draw"))).DrawPage,

@@ -81,3 +81,18 @@ export const pickOfRun = (run: string): Job | undefined => {
       (job.command[1] === run || (job.after !== null && trains.includes(job.after))),
   );
 };
+
+/** The folder of the bootstrap that a job is about; "" of others, and where only the job's own folder says which. */
+export function bootstrapOf(job: Job): string {
+  if (job.command[0] !== "bootstrap") return "";
+  const at = job.command.findIndex((word) => word === "--continue" || word === "--out");
+  return (at > 0 && job.command[at + 1]) || "";
+}
+
+/** The job that works on a bootstrap, or waits to; else the last that did. */
+export function jobOfBootstrap(path: string): Job | undefined {
+  const its = jobs.value.filter((job) => bootstrapOf(job) === path).sort((a, b) => b.id - a.id);
+  return its.find(isOpen) ?? its[0];
+}
+
+export const isOpen = (job: Job): boolean => !["done", "failed", "cancelled"].includes(job.state);

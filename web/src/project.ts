@@ -4,6 +4,9 @@ import { concerns, onChange } from "./api/changes";
 import { get, type Schemas } from "./api/client";
 import { query } from "./router";
 
+/** Fewer than these are offered to be made more, by a bootstrap. */
+export const FEW_PICTURES = 4;
+
 export const projects = signal<Schemas["ProjectOut"][]>([]);
 
 /** Named in the address, or the innermost that holds what the address names; "" for none. */

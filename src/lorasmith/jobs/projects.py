@@ -129,9 +129,7 @@ def read_project(path: Path, files: DatasetFiles | None = None) -> Project:
 
 def read_files(path: Path) -> DatasetFiles:
     """The images and captions of the project in a folder; by names, nothing is opened."""
-    dataset = dataset_of(path)
-    # Below a folder that is anybody's home there may be everything; below this one are images.
-    groups = list(_groups(dataset) if dataset == path else _groups_below(dataset))
+    groups = _groups_of(path)
     first = next((group for group in groups if group.images), None)
     return DatasetFiles(
         images=sum(len(group.images) for group in groups),
@@ -172,6 +170,18 @@ def loras_of(path: Path) -> list[Path]:
 def dataset_of(path: Path) -> Path:
     inner = path / DATASET
     return inner if inner.is_dir() else path
+
+
+def project_images(path: Path) -> list[Path]:
+    """The images of its dataset, folder by folder, in natural order."""
+    return [Path(one) for group in _groups_of(path) for one in sorted(group.images, key=_order)]
+
+
+def _groups_of(path: Path) -> list[_Group]:
+    """What a project's dataset holds, folder by folder."""
+    dataset = dataset_of(path)
+    # Below a folder that is anybody's home there may be everything; below this one are images.
+    return list(_groups(dataset) if dataset == path else _groups_below(dataset))
 
 
 def _is_project(path: Path) -> bool:

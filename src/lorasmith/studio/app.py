@@ -18,6 +18,7 @@ from lorasmith import __version__
 from lorasmith.core.errors import Problem, UserError
 from lorasmith.jobs.curating.changes import ConflictError
 from lorasmith.studio.api import (
+    bootstraps,
     changes,
     dataset,
     dataset_pictures,
@@ -37,7 +38,10 @@ from lorasmith.studio.paths import OutsideError, Roots
 from lorasmith.studio.security import Guard
 
 STATIC = Path(__file__).parent / "static"
-PAGES = ("/", "/dataset", "/sort", "/train", "/run", "/draw", "/prompts", "/compare", "/files")
+PAGES = (
+    *("/", "/dataset", "/sort", "/train", "/bootstrap", "/run", "/draw", "/prompts", "/compare"),
+    "/files",
+)
 """Addresses that the bundle itself makes pages of."""
 ROUTERS = tuple(
     each.router
@@ -45,6 +49,7 @@ ROUTERS = tuple(
         session,
         runs,
         train,
+        bootstraps,
         files,
         projects,
         prompts,

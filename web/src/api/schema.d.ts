@@ -24,6 +24,151 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/bootstraps": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Bootstraps
+         * @description Those of a project, or of all folders that the studio may open, the newest first; and those
+         *     that a job is to begin.
+         */
+        get: operations["bootstraps_api_bootstraps_get"];
+        put?: never;
+        /**
+         * Begin
+         * @description Begin one as a job; all is checked first.
+         */
+        post: operations["begin_api_bootstraps_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/bootstraps/caption": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Put Caption
+         * @description What a drawing shows, before it is kept.
+         */
+        put: operations["put_caption_api_bootstraps_caption_put"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/bootstraps/check": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Check
+         * @description What a new one would do, or what is in its way; nothing is written.
+         */
+        post: operations["check_api_bootstraps_check_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/bootstraps/form": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Form
+         * @description The options, those that most people set first.
+         */
+        get: operations["form_api_bootstraps_form_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/bootstraps/go-on": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Go On
+         * @description Go on with one as a job: with a choice, after it was stopped, or for more rounds.
+         */
+        post: operations["go_on_api_bootstraps_go_on_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/bootstraps/one": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * One
+         * @description Everything about one.
+         */
+        get: operations["one_api_bootstraps_one_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/bootstraps/pictures": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Pictures
+         * @description What a project has to begin with.
+         */
+        get: operations["pictures_api_bootstraps_pictures_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/dataset/audit": {
         parameters: {
             query?: never;
@@ -2023,6 +2168,32 @@ export interface components {
             title: string;
         };
         /**
+         * BeginAnswer
+         * @description Args:
+         *         command_line: what begins it in a shell; "" where it cannot be said yet.
+         *         out: the folder for everything.
+         *         plan: none where problems are in its way.
+         *         problems: each at an option's field, a file, or "".
+         */
+        BeginAnswer: {
+            /**
+             * Command Line
+             * @default
+             */
+            command_line: string;
+            /**
+             * Out
+             * @default
+             */
+            out: string;
+            plan?: components["schemas"]["PlannedBootstrap"] | null;
+            /**
+             * Problems
+             * @default []
+             */
+            problems: components["schemas"]["FileProblem"][];
+        };
+        /**
          * BlockDetails
          * @description What a LoRA changes in one block.
          *
@@ -2070,6 +2241,208 @@ export interface components {
             most_rank: number;
             /** Norm */
             norm: number;
+        };
+        /**
+         * BootstrapField
+         * @description An option; ``fixed`` once one is begun.
+         */
+        BootstrapField: {
+            /** Choices */
+            choices: string[];
+            /** Default */
+            default: unknown;
+            /** Default Text */
+            default_text: string;
+            /** Description */
+            description: string;
+            /** Fixed */
+            fixed: boolean;
+            /** Flag */
+            flag: string;
+            /** High */
+            high: number | null;
+            /**
+             * Input
+             * @enum {string}
+             */
+            input: "number" | "integer" | "switch" | "choice" | "text" | "path" | "list" | "table";
+            /** Kind */
+            kind: string;
+            /** Low */
+            low: number | null;
+            /** Name */
+            name: string;
+            /**
+             * Names
+             * @enum {string}
+             */
+            names: "" | "file" | "new" | "model" | "loras";
+            /** Open High */
+            open_high: boolean;
+            /** Open Low */
+            open_low: boolean;
+            /** Optional */
+            optional: boolean;
+            /** Path */
+            path: string;
+            /** Range */
+            range: string;
+            /** Required */
+            required: boolean;
+            /** Section */
+            section: string;
+            /** Simple */
+            simple: boolean;
+            /** Suggestions */
+            suggestions: string[];
+            /** Unit */
+            unit: string;
+            /** Why */
+            why: string;
+        };
+        /**
+         * BootstrapListed
+         * @description ``job``: the number of the one that works on it, waits to, or was the last; none without.
+         */
+        BootstrapListed: {
+            /**
+             * Busy
+             * @default false
+             */
+            busy: boolean;
+            /**
+             * Changed
+             * @default 0
+             */
+            changed: number;
+            cover?: components["schemas"]["CaptionedPicture"] | null;
+            /**
+             * Drawn
+             * @default 0
+             */
+            drawn: number;
+            /**
+             * Given
+             * @default 0
+             */
+            given: number;
+            /** Job */
+            job?: number | null;
+            /** Name */
+            name: string;
+            /** Path */
+            path: string;
+            /**
+             * Problem
+             * @default
+             */
+            problem: string;
+            /**
+             * Round
+             * @default 0
+             */
+            round: number;
+            /**
+             * Rounds
+             * @default 0
+             */
+            rounds: number;
+            /**
+             * Stage
+             * @default train
+             * @enum {string}
+             */
+            stage: "train" | "draw" | "choose" | "final" | "done";
+            /**
+             * Trigger
+             * @default
+             */
+            trigger: string;
+        };
+        /**
+         * BootstrapShown
+         * @description As :class:`BootstrapListed`.
+         */
+        BootstrapShown: {
+            /**
+             * Busy
+             * @default false
+             */
+            busy: boolean;
+            /**
+             * Changed
+             * @default 0
+             */
+            changed: number;
+            /** Choose */
+            choose: string;
+            /** Command Line */
+            command_line: string;
+            cover?: components["schemas"]["CaptionedPicture"] | null;
+            /** Dataset */
+            dataset: string;
+            /**
+             * Drawn
+             * @default 0
+             */
+            drawn: number;
+            /** Ended */
+            ended: string;
+            /**
+             * Given
+             * @default 0
+             */
+            given: number;
+            /** History */
+            history: components["schemas"]["RoundRecord"][];
+            /** Images */
+            images: components["schemas"]["ImageOfSet"][];
+            /** Job */
+            job?: number | null;
+            /** Last */
+            last: string;
+            /** Lora */
+            lora: string;
+            /** Model */
+            model: string;
+            /** Name */
+            name: string;
+            /** Path */
+            path: string;
+            /**
+             * Problem
+             * @default
+             */
+            problem: string;
+            /** Results */
+            results: string[];
+            /**
+             * Round
+             * @default 0
+             */
+            round: number;
+            /**
+             * Rounds
+             * @default 0
+             */
+            rounds: number;
+            /** Run */
+            run: string;
+            /**
+             * Stage
+             * @default train
+             * @enum {string}
+             */
+            stage: "train" | "draw" | "choose" | "final" | "done";
+            /** Trend */
+            trend: string;
+            /**
+             * Trigger
+             * @default
+             */
+            trigger: string;
+            /** Weight */
+            weight: number;
         };
         /**
          * BucketsRecord
@@ -2142,6 +2515,27 @@ export interface components {
             /** Text */
             text: string;
             tokens: components["schemas"]["TokensRecord"];
+            /** Version */
+            version: string;
+        };
+        /**
+         * CaptionWritten
+         * @description With the trigger, where it was missing.
+         */
+        CaptionWritten: {
+            /** Caption */
+            caption: string;
+        };
+        /**
+         * CaptionedPicture
+         * @description Args:
+         *         version: another one whenever the file is; for its address; "" where it is not there yet.
+         */
+        CaptionedPicture: {
+            /** Caption */
+            caption: string;
+            /** Path */
+            path: string;
             /** Version */
             version: string;
         };
@@ -2470,6 +2864,18 @@ export interface components {
             free: number;
             /** Total */
             total: number;
+        };
+        /**
+         * DrawingCaption
+         * @description Of the newest round's drawing of this number.
+         */
+        DrawingCaption: {
+            /** Caption */
+            caption: string;
+            /** Number */
+            number: number;
+            /** Path */
+            path: string;
         };
         /**
          * DrawingOptions
@@ -3060,6 +3466,48 @@ export interface components {
             tags: components["schemas"]["TagCount"][];
         };
         /**
+         * GivenRecord
+         * @description ``bare``: nothing is said of it but the trigger.
+         */
+        GivenRecord: {
+            /** Bare */
+            bare: boolean;
+            /** Caption */
+            caption: string;
+            /** File */
+            file: string;
+        };
+        /**
+         * GoOn
+         * @description Args:
+         *         keep: numbers of the newest round's drawings; none where nothing is to be chosen.
+         *         finish: no more rounds.
+         *         values: options that are to be others from now on.
+         */
+        GoOn: {
+            /**
+             * Device
+             * @default auto
+             */
+            device: string;
+            /**
+             * Finish
+             * @default false
+             */
+            finish: boolean;
+            /** Keep */
+            keep?: number[] | null;
+            /** Path */
+            path: string;
+            /**
+             * Values
+             * @default {}
+             */
+            values: {
+                [key: string]: unknown;
+            };
+        };
+        /**
          * GridAnswer
          * @description Args:
          *         command_line: what draws it in a shell; "" where the form cannot be read.
@@ -3292,6 +3740,30 @@ export interface components {
             again: boolean;
             /** Ids */
             ids: string[];
+        };
+        /**
+         * ImageOfSet
+         * @description Args:
+         *         round, drawing: where it came from; 0 of what was given.
+         *         repeated: how many of the newest drawings repeat it, where it sticks out.
+         */
+        ImageOfSet: {
+            /** Caption */
+            caption: string;
+            /** Drawing */
+            drawing: number;
+            /** Likeness */
+            likeness: number | null;
+            /** Name */
+            name: string;
+            /** Path */
+            path: string;
+            /** Repeated */
+            repeated: number;
+            /** Round */
+            round: number;
+            /** Version */
+            version: string;
         };
         /**
          * ImportNote
@@ -3588,6 +4060,37 @@ export interface components {
             kind?: ("character" | "style" | "concept" | "object") | null;
             /** Resolution */
             resolution?: number | null;
+        };
+        /**
+         * NewBootstrap
+         * @description Args:
+         *         project: where it goes; the workspace by itself.
+         *         images: paths.
+         *         values: options by field, as texts or JSON values; ``None`` leaves one as it is by itself.
+         */
+        NewBootstrap: {
+            /**
+             * Device
+             * @default auto
+             */
+            device: string;
+            /**
+             * Images
+             * @default []
+             */
+            images: string[];
+            /**
+             * Project
+             * @default
+             */
+            project: string;
+            /**
+             * Values
+             * @default {}
+             */
+            values: {
+                [key: string]: unknown;
+            };
         };
         /**
          * NewCaption
@@ -3984,6 +4487,16 @@ export interface components {
             seed: number;
         };
         /**
+         * OfferedPictures
+         * @description Pictures of a dataset: the first of them, and how many there are in all.
+         */
+        OfferedPictures: {
+            /** Pictures */
+            pictures: components["schemas"]["CaptionedPicture"][];
+            /** Total */
+            total: number;
+        };
+        /**
          * OperationRecord
          * @description One thing that an edit can do; ``metavar`` is empty where it takes no value, ``choices`` are
          *     words that it may be.
@@ -4245,6 +4758,24 @@ export interface components {
             triggers: string[];
             /** Warnings */
             warnings: components["schemas"]["FileProblem"][];
+        };
+        /**
+         * PlannedBootstrap
+         * @description What one would do, as :class:`lorasmith.advice.bootstrap.bootstrap.BootstrapPlan`.
+         */
+        PlannedBootstrap: {
+            /** Captions */
+            captions: string[];
+            /** Given */
+            given: components["schemas"]["GivenRecord"][];
+            /** Round Steps */
+            round_steps: number;
+            /** Source */
+            source: string;
+            /** Steps */
+            steps: number;
+            /** Warnings */
+            warnings: string[];
         };
         /**
          * PlannedBucket
@@ -4614,6 +5145,74 @@ export interface components {
             name: string;
             /** Path */
             path: string;
+        };
+        /**
+         * RoundDrawing
+         * @description A drawing of a round, as :class:`.DrawingRecord`.
+         *
+         *     Args:
+         *         base: the base model's at the same seed; "" where there is none.
+         *         reason: why "auto" would leave it out; "" where it would keep it.
+         */
+        RoundDrawing: {
+            /** Base */
+            base: string;
+            /** Base Version */
+            base_version: string;
+            /** Caption */
+            caption: string;
+            /** Copying */
+            copying: number | null;
+            /** Likeness */
+            likeness: number | null;
+            /** Model */
+            model: string;
+            /** Nearest */
+            nearest: string;
+            /** Number */
+            number: number;
+            /** Path */
+            path: string;
+            /** Prompt */
+            prompt: string;
+            /** Reason */
+            reason: string;
+            /** Seed */
+            seed: number;
+            /** Source */
+            source: string;
+            /** Version */
+            version: string;
+        };
+        /**
+         * RoundRecord
+         * @description A round, as :class:`.Round`; ``notes`` say what sticks out and what was taken out.
+         */
+        RoundRecord: {
+            /** Diversity */
+            diversity: number | null;
+            /** Drawings */
+            drawings: components["schemas"]["RoundDrawing"][];
+            /** Gone */
+            gone: string[];
+            /** Images */
+            images: number;
+            /** Kept */
+            kept: number[] | null;
+            /** Likeness */
+            likeness: number | null;
+            /** Lora */
+            lora: string;
+            /** Notes */
+            notes: string[];
+            /** Number */
+            number: number;
+            /** Run */
+            run: string;
+            /** Steps */
+            steps: number;
+            /** Suggested */
+            suggested: number[];
         };
         /**
          * RunDetail
@@ -5516,6 +6115,260 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["AdviceAnswer"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    bootstraps_api_bootstraps_get: {
+        parameters: {
+            query?: {
+                project?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BootstrapListed"][];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    begin_api_bootstraps_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewBootstrap"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobRecord"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    put_caption_api_bootstraps_caption_put: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["DrawingCaption"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CaptionWritten"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    check_api_bootstraps_check_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewBootstrap"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BeginAnswer"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    form_api_bootstraps_form_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BootstrapField"][];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    go_on_api_bootstraps_go_on_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["GoOn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobRecord"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    one_api_bootstraps_one_get: {
+        parameters: {
+            query: {
+                path: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BootstrapShown"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    pictures_api_bootstraps_pictures_get: {
+        parameters: {
+            query: {
+                project: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OfferedPictures"];
                 };
             };
             /** @description what is wrong, by the library */

@@ -13,13 +13,15 @@ interface Props {
   /** A project or a dataset to which they are added; else a new project. */
   into: string | null;
   onClose: () => void;
+  /** Where to go with what was copied, given the project and its dataset; by itself to the dataset's page. */
+  target?: (project: string, dataset: string) => string;
 }
 
 /** A dataset is called as its project is. */
 const folderName = (folder: string): string =>
   baseName(folder) === "dataset" ? baseName(parentOf(folder)) : baseName(folder);
 
-export function CopyIn({ dropped, into, onClose }: Props) {
+export function CopyIn({ dropped, into, onClose, target }: Props) {
   const taken = useMemo(() => dropped.filter((each) => isOfDataset(each.file.name)), [dropped]);
   const outer = commonFolder(dropped);
   const archive = taken.length === 1 && isArchive(taken[0]!.file.name) ? taken[0]!.file.name.replace(/\.\w+$/, "") : "";
@@ -50,7 +52,8 @@ export function CopyIn({ dropped, into, onClose }: Props) {
       const dataset = (await get("/api/project", { query: { path: project } })).dataset;
       // Who adds to what is shown stays there; the page asks anew by itself.
       const isShown = into !== null && path.value === "/dataset";
-      address = isShown ? location.pathname + location.search : to("/dataset", { path: dataset, project });
+      if (target) address = target(project, dataset);
+      else address = isShown ? location.pathname + location.search : to("/dataset", { path: dataset, project });
       let sent = 0;
       for (const { file, folders } of taken) {
         const inner = outer ? folders.slice(1) : folders;

@@ -3,7 +3,7 @@ import { useSignal } from "@preact/signals";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { get } from "../api/client";
 import { duration, when } from "../format";
-import { type Ask, askJob, ended, forgetJob, type Job, moveJob, waiting } from "../jobs";
+import { type Ask, askJob, bootstrapOf, ended, forgetJob, type Job, moveJob, waiting } from "../jobs";
 import { to } from "../router";
 import { Button } from "./button";
 import { CommandLine } from "./command_line";
@@ -48,6 +48,13 @@ export function JobList({ jobs, label }: { jobs: readonly Job[]; label: string }
   );
 }
 
+/** The page that shows what a job does; "" where there is none. */
+function placeOf(job: Job): string {
+  const bootstrap = bootstrapOf(job);
+  if (bootstrap) return to("/bootstrap", { path: bootstrap });
+  return job.run && to("/run", { path: job.run });
+}
+
 const canMove = (job: Job) => job.state === "queued" || job.state === "held";
 
 function JobRow({ job, dragged, onDrag }: { job: Job; dragged: number | null; onDrag: (id: number | null) => void }) {
@@ -86,8 +93,8 @@ function JobRow({ job, dragged, onDrag }: { job: Job; dragged: number | null; on
           {job.wish ? (job.wish === "pause" ? "pausing" : "stopping") : job.state}
         </span>
         <span class="soft number">{job.id}</span>
-        {job.run ? (
-          <a class="cut" href={to("/run", { path: job.run })}>
+        {placeOf(job) ? (
+          <a class="cut" href={placeOf(job)}>
             {job.title}
           </a>
         ) : (

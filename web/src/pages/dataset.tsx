@@ -13,7 +13,7 @@ import { Tabs } from "../components/tabs";
 import { type Dropped, useFileDrop } from "../dropping";
 import { baseName, quantity } from "../format";
 import { useKeys } from "../keys";
-import { projects } from "../project";
+import { FEW_PICTURES, project, projects } from "../project";
 import { alter, go, query, to } from "../router";
 import { remember, remembered } from "../session";
 import { BucketsPanel } from "./dataset_buckets";
@@ -223,6 +223,11 @@ function Dataset({ path }: { path: string }) {
           <a class="button" href={to("/sort", { path, where, project: query.value.get("project") })}>
             Sort…
           </a>
+          {total > 0 && total < FEW_PICTURES && project.value && (
+            <a class="button" href={to("/bootstrap", { project: project.value })}>
+              Bootstrap…
+            </a>
+          )}
           <a class="button" href={to("/train", { data: listing.folder, project: query.value.get("project") })}>
             Train…
           </a>

@@ -16,7 +16,7 @@ import { type Dropped, settingsAmong, useFileDrop } from "../dropping";
 import { baseName, bytes, quantity } from "../format";
 import { incomingSettings } from "../incoming";
 import { addJob, ended, jobs, running, waiting } from "../jobs";
-import { projects, projectsError, projectsKnown } from "../project";
+import { FEW_PICTURES, projects, projectsError, projectsKnown } from "../project";
 import { go, query, to } from "../router";
 import { session } from "../session";
 import { say } from "../components/notices";
@@ -144,6 +144,9 @@ function FirstSteps() {
           <b>Train</b>: name the base model; everything else is chosen for your pictures, and says why.
         </li>
       </ol>
+      <p class="soft">
+        Only one picture of it, or two? <a href="/bootstrap">Bootstrap</a> makes more of them.
+      </p>
       <p class="soft">To see it work first, try the demo: one click, a few minutes, no download.</p>
     </div>
   );
@@ -202,7 +205,16 @@ function OneProject({ path }: { path: string }) {
         </a>
       </header>
       {found.error !== undefined && <Failed error={found.error} />}
-      {project && <p class="soft number">{counts(project)}</p>}
+      {project && (
+        <p class="soft number">
+          {counts(project)}
+          {project.images > 0 && project.images < FEW_PICTURES && (
+            <>
+              : few to train on; <a href={to("/bootstrap", { project: path })}>Bootstrap</a> makes more of them
+            </>
+          )}
+        </p>
+      )}
       {project?.showcase && (
         <section class="panel showcase">
           <header>

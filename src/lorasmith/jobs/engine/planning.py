@@ -10,6 +10,8 @@ from typing import Any
 from lorasmith.core.errors import UserError
 from lorasmith.core.events import Controls
 from lorasmith.jobs.advice import AdviceAnswer, advice
+from lorasmith.jobs.bootstrap import BootstrapRequest
+from lorasmith.jobs.bootstraps.begin import PlannedBootstrap
 from lorasmith.jobs.engine.process import ANSWER_SECONDS, IDLE_SECONDS, MODULE, Engine
 from lorasmith.jobs.file_tools.details import FileDetails, details
 from lorasmith.jobs.file_tools.figures import Figures, figures
@@ -32,6 +34,7 @@ class PlanningEngine(Engine):
     {"id": 5, "ask": "file", "path": …}
     {"id": 6, "ask": "tool", "verb": "resize", "values": {…}, "dry_run": true}
     {"id": 7, "ask": "grid", "values": {…}}
+    {"id": 8, "ask": "bootstrap", "values": {…}}
     """
 
     what = "the process that makes plans"
@@ -124,6 +127,18 @@ class PlanningEngine(Engine):
         question = {"ask": "grid", "values": dict(values)}
         return GridPlan.model_validate(self.ask(question, timeout=timeout))
 
+    def bootstrap(self, values: Mapping[str, Any]) -> PlannedBootstrap:
+        """What a new bootstrap would do; nothing is written.
+
+        Args:
+            values: of a :class:`.BootstrapRequest`, JSON-ready.
+
+        Raises:
+            UserError: with everything that is wrong. RunError: as :meth:`plan`.
+        """
+        answer = self.ask({"ask": "bootstrap", "values": dict(values)})
+        return PlannedBootstrap.model_validate(answer)
+
 
 def answer_plan(question: Mapping[str, Any]) -> Any:
     """In the process: the answer to one question, JSON-ready."""
@@ -156,3 +171,8 @@ def answer_tool(question: Mapping[str, Any], controls: Controls) -> Any:
 
 def answer_grid(question: Mapping[str, Any]) -> Any:
     return grid_plan(GridRequest.read(question["values"])).model_dump(mode="json")
+
+
+def answer_bootstrap(question: Mapping[str, Any], controls: Controls) -> Any:
+    request = BootstrapRequest.read({**question["values"], "dry_run": True})
+    return run(request, controls=controls).to_json()["plan"]

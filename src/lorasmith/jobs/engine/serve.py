@@ -18,6 +18,7 @@ from lorasmith.core.events import Controls
 from lorasmith.core.files import parse_json
 from lorasmith.jobs.engine.planning import (
     answer_advice,
+    answer_bootstrap,
     answer_file,
     answer_grid,
     answer_plan,
@@ -37,6 +38,7 @@ def planning_answers() -> dict[str, Answer]:
         "plan": lambda question, tell, controls: answer_plan(question),
         "advice": lambda question, tell, controls: answer_advice(question),
         "file": lambda question, tell, controls: answer_file(question),
+        "bootstrap": lambda question, tell, controls: answer_bootstrap(question, controls),
         "tool": lambda question, tell, controls: answer_tool(question, controls),
         "grid": lambda question, tell, controls: answer_grid(question),
     }

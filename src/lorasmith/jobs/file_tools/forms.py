@@ -87,7 +87,7 @@ def tool_forms() -> list[ToolForm]:
             description=inspect.getdoc(request) or "",
             at_once=verb in AT_ONCE,
             fields=[
-                _field(verb, request, item)
+                option_field(request, item, _NAMES.get(item.name, ""), item.name in _FIRST[verb])
                 for item in settings_of(request)
                 if item.name != "dry_run"
             ],
@@ -96,14 +96,19 @@ def tool_forms() -> list[ToolForm]:
     ]
 
 
-def _field(verb: Verb, request: type[JobRequest], item: Setting) -> ToolField:
+def option_field(request: type[JobRequest], item: Setting, names: Names, first: bool) -> ToolField:
+    """An option as a form has it.
+
+    Args:
+        first: most people set it.
+    """
     record = setting_record(item).model_dump()
     return ToolField(
-        **record | {"simple": item.required or item.name in _FIRST[verb]},
+        **record | {"simple": item.required or first},
         flag=option_name(request, item.name),
         required=item.required,
         default_text=shown_as(request, item.name)["default_text"],
-        names=_NAMES.get(item.name, ""),
+        names=names,
     )
 
 

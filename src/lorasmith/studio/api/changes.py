@@ -3,9 +3,9 @@
 An event ``changed`` has the topics: ``jobs``, ``progress`` of those that run, ``projects``,
 ``prompts`` of the workspace's lists of prompts and wildcards,
 ``run:PATH`` of each run that has written something, ``dataset:PATH`` of each dataset that pages
-have open, also while it is still being read, and ``drawings`` when one is asked for, ends, or has a
-picture more; in the first event it has "any". What has changed is read off files, whoever changed
-them.
+have open, also while it is still being read, ``bootstraps`` of the workspace, and ``drawings`` when
+one is asked for, ends, or has a picture more; in the first event it has "any". What has changed is
+read off files, whoever changed them.
 
 An event ``drawing`` has a drawing as it is now, a :class:`.DrawingRecord`, at each of its steps.
 """
@@ -23,6 +23,7 @@ from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from lorasmith.core.job_record import EVENTS
+from lorasmith.jobs.bootstraps.reader import times_of
 from lorasmith.jobs.projects import DATASET, LORAS, RUNS
 from lorasmith.jobs.queue.ledger import Ledger
 from lorasmith.jobs.workspace.prompt_files import KINDS
@@ -70,6 +71,7 @@ class Changes:
             "jobs": jobs,
             "progress": told,
             "drawings": self._drawings.ends,
+            "bootstraps": times_of(self._workspace),
             # Also of what lies in them: pictures that are copied in, runs that are put away.
             "projects": [
                 (str(folder), *(_changed(folder / name) for name in ("", DATASET, RUNS, LORAS)))

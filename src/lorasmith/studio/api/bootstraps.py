@@ -1,0 +1,280 @@
+"""LoRAs from one picture: bootstraps that lie in the workspace, their rounds, and what is chosen.
+
+``POST /api/bootstraps`` begins one as a job; it ends when a round is drawn, and ``/go-on`` queues
+the next piece with what is kept. What there is of one is read off its folder, whoever began it; the
+topic ``bootstraps`` of the stream of changes says that something of them has changed. The pictures
+to begin with are those of a project, or any that the studio may open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+
+from lorasmith.advice.bootstrap.image_set import set_caption
+from lorasmith.advice.bootstrap.state import Bootstrap
+from lorasmith.config.load import load_settings, parse_overrides
+from lorasmith.core.errors import UserError
+from lorasmith.importers.named_files import opening_by
+from lorasmith.jobs.bootstrap import BootstrapRequest
+from lorasmith.jobs.bootstraps.begin import (
+    BeginAnswer,
+    BootstrapField,
+    bootstrap_form,
+    folder_for,
+    go_on_request,
+    job_at,
+    named_fields,
+    placed,
+    require_free,
+    values_named,
+)
+from lorasmith.jobs.bootstraps.reader import (
+    BootstrapDetail,
+    BootstrapSummary,
+    OfferedPictures,
+    detail,
+    find_bootstraps,
+    offered_pictures,
+    summary,
+)
+from lorasmith.jobs.file_tools.forms import command_line, words_of
+from lorasmith.jobs.plan import problem_records
+from lorasmith.jobs.projects import read_project
+from lorasmith.jobs.queue.ledger import AUTO
+from lorasmith.jobs.queue.records import JobRecord
+from lorasmith.jobs.queue.runner import ensure_runners
+from lorasmith.jobs.queue.submit import submit
+from lorasmith.studio.api.jobs import LedgerDep
+from lorasmith.studio.api.train import EngineDep, outside
+from lorasmith.studio.context import Studio, StudioDep
+from lorasmith.studio.paths import OutsideError
+
+router = APIRouter(prefix="/api/bootstraps", tags=["bootstraps"])
+
+MOST_CAPTION = 4000
+"""Characters."""
+
+
+class BootstrapListed(BootstrapSummary):
+    """``job``: the number of the one that works on it, waits to, or was the last; none without."""
+
+    job: int | None = None
+
+
+class BootstrapShown(BootstrapDetail):
+    """As :class:`BootstrapListed`."""
+
+    job: int | None = None
+
+
+class NewBootstrap(BaseModel):
+    """
+    Args:
+        project: where it goes; the workspace by itself.
+        images: paths.
+        values: options by field, as texts or JSON values; ``None`` leaves one as it is by itself.
+    """
+
+    project: str = ""
+    images: list[str] = []
+    values: dict[str, Any] = {}
+    device: str = AUTO
+
+
+class GoOn(BaseModel):
+    """
+    Args:
+        keep: numbers of the newest round's drawings; none where nothing is to be chosen.
+        finish: no more rounds.
+        values: options that are to be others from now on.
+    """
+
+    path: str
+    keep: list[int] | None = None
+    finish: bool = False
+    values: dict[str, Any] = {}
+    device: str = AUTO
+
+
+class DrawingCaption(BaseModel):
+    """Of the newest round's drawing of this number."""
+
+    path: str
+    number: int
+    caption: Annotated[str, Field(max_length=MOST_CAPTION)]
+
+
+class CaptionWritten(BaseModel):
+    """With the trigger, where it was missing."""
+
+    caption: str
+
+
+@router.get("")
+def bootstraps(studio: StudioDep, ledger: LedgerDep, project: str = "") -> list[BootstrapListed]:
+    """Those of a project, or of all folders that the studio may open, the newest first; and those
+    that a job is to begin."""
+    folders = [studio.roots.resolve(project)] if project else studio.roots.folders
+    paths = {path: None for folder in folders for path in find_bootstraps(folder)}
+    listed = []
+    for path in paths:
+        job = job_at(ledger, path)
+        listed.append(BootstrapListed(**summary(path).model_dump(), job=job.id if job else None))
+    listed.sort(key=lambda one: (-one.changed, one.path))
+    return listed
+
+
+@router.get("/form")
+def form() -> list[BootstrapField]:
+    """The options, those that most people set first."""
+    return bootstrap_form()
+
+
+@router.get("/pictures")
+def pictures(studio: StudioDep, project: str) -> OfferedPictures:
+    """What a project has to begin with."""
+    return offered_pictures(read_project(studio.roots.resolve(project)).path)
+
+
+@router.get("/one")
+def one(studio: StudioDep, ledger: LedgerDep, path: str) -> BootstrapShown:
+    """Everything about one."""
+    folder = studio.roots.resolve(path)
+    job = job_at(ledger, folder)
+    return BootstrapShown(
+        **detail(Bootstrap.load(folder)).model_dump(), job=job.id if job else None
+    )
+
+
+@router.post("/check")
+def check(studio: StudioDep, engine: EngineDep, body: NewBootstrap) -> BeginAnswer:
+    """What a new one would do, or what is in its way; nothing is written."""
+    line = out = ""
+    try:
+        request = _new_request(studio, body)
+        line, out = command_line(request), str(request.out)
+        plan = engine.bootstrap(request.model_dump(mode="json", exclude_unset=True))
+        return BeginAnswer(command_line=line, out=out, plan=plan)
+    except OutsideError:
+        raise
+    except UserError as error:
+        problems = problem_records(named_fields(error.problems))
+        return BeginAnswer(command_line=line, out=out, problems=problems)
+
+
+@router.post("")
+def begin(studio: StudioDep, engine: EngineDep, ledger: LedgerDep, body: NewBootstrap) -> JobRecord:
+    """Begin one as a job; all is checked first."""
+    request = _new_request(studio, body)
+    try:
+        engine.bootstrap(request.model_dump(mode="json", exclude_unset=True))
+    except UserError as error:
+        raise UserError(named_fields(error.problems)) from error
+    assert request.out is not None
+    require_free(ledger, request.out)
+    title = f"bootstrap {request.trigger}"
+    return _queued(studio, engine, ledger, request, title, body.device)
+
+
+@router.post("/go-on")
+def go_on(studio: StudioDep, engine: EngineDep, ledger: LedgerDep, body: GoOn) -> JobRecord:
+    """Go on with one as a job: with a choice, after it was stopped, or for more rounds."""
+    folder = studio.roots.resolve(body.path)
+    studio.roots.refuse_state(folder)
+    boot = Bootstrap.load(folder)
+    require_free(ledger, folder)
+    _guard(studio, boot)
+    changes = placed(body.values, _place(studio))
+    request = go_on_request(boot, body.keep, body.finish, changes)
+    title = f"bootstrap {boot.options.trigger}, gone on with"
+    return _queued(studio, engine, ledger, request, title, body.device)
+
+
+@router.put("/caption")
+def put_caption(studio: StudioDep, body: DrawingCaption) -> CaptionWritten:
+    """What a drawing shows, before it is kept."""
+    folder = studio.roots.resolve(body.path)
+    studio.roots.refuse_state(folder)
+    boot = Bootstrap.load(folder)
+    studio.roots.resolve(str(boot.round_folder(boot.now) / "drawings" if boot.rounds else folder))
+    return CaptionWritten(caption=set_caption(boot, body.number, body.caption))
+
+
+def _queued(
+    studio: Studio,
+    engine: EngineDep,
+    ledger: LedgerDep,
+    request: BootstrapRequest,
+    title: str,
+    device: str,
+) -> JobRecord:
+    job = submit(ledger, words_of(request), studio.workspace, title=title, device=device)
+    # A training needs what the warm process holds.
+    engine.release()
+    ensure_runners(ledger)
+    return JobRecord.of(ledger, job)
+
+
+def _new_request(studio: Studio, body: NewBootstrap) -> BootstrapRequest:
+    """
+    Raises:
+        OutsideError: it names what the studio may not open.
+        SettingsError: with everything that is wrong, each under its field's name.
+    """
+    base = studio.roots.resolve(body.project) if body.project else studio.workspace
+    studio.roots.refuse_state(base)
+    values = placed({**body.values, "images": body.images}, _place(studio))
+    out = folder_for(base, str(values.get("trigger") or ""))
+    studio.roots.resolve(str(out))
+    request = BootstrapRequest.read({**values, "out": out})
+    _require_settings_inside(studio, request.settings, request.preset)
+    return request
+
+
+def _place(studio: Studio) -> Any:
+    def place(field: str, text: str) -> str:
+        return (
+            studio.model(text) if field in ("model", "models") else str(studio.roots.resolve(text))
+        )
+
+    return place
+
+
+def _guard(studio: Studio, boot: Bootstrap) -> None:
+    """
+    Raises:
+        UserError: what was asked for at its beginning names what the studio may not open, or its
+            folders lead out.
+    """
+    placed(values_named(boot.options), _place(studio))
+    _require_settings_inside(studio, boot.options.settings, boot.options.preset)
+    for folder in (
+        boot.dataset,
+        boot.given_folder,
+        boot.drawn_folder,
+        boot.runs,
+        boot.folder / "rounds",
+    ):
+        studio.roots.resolve(str(folder))
+
+
+def _require_settings_inside(studio: Studio, settings: Iterable[str], preset: str | None) -> None:
+    """What else may be wrong with the settings, the bootstrap itself says.
+
+    Raises:
+        OutsideError: they name what the studio may not open.
+    """
+    overrides, _ = parse_overrides(list(settings))
+    try:
+        with opening_by(studio.roots.resolve):
+            loaded = load_settings(None, overrides, preset)
+    except OutsideError:
+        raise
+    except UserError:
+        return
+    if problems := list(outside(studio.roots, loaded)):
+        raise OutsideError(problems)
