@@ -1,6 +1,7 @@
 // Styles that only some pages take: src/styles/NAME.css, each once, when it is first needed.
 
-type Name = "bootstrap" | "compare" | "curves" | "dataset" | "draw" | "files" | "prompts" | "run" | "sort" | "strip" | "train";
+type Name =
+  "bootstrap" | "compare" | "curves" | "dataset" | "draw" | "files" | "prompts" | "run" | "sort" | "strip" | "train";
 
 const loading = new Map<Name, Promise<void>>();
 
