@@ -75,6 +75,7 @@ if TYPE_CHECKING:
     from lorasmith.jobs.runs.notebook import LiveView as LiveView
     from lorasmith.jobs.runs.notebook import show as show
     from lorasmith.jobs.tensorboard import TensorBoardRequest as TensorBoardRequest
+    from lorasmith.jobs.workspace.bug_report import ReportBugRequest as ReportBugRequest
     from lorasmith.jobs.workspace.status import StatusRequest as StatusRequest
     from lorasmith.lora_tools.bake.bake import bake as bake
     from lorasmith.lora_tools.convert.convert import convert as convert
@@ -121,6 +122,7 @@ _HOMES = {
     "RedoRequest": "jobs.dataset.changes",
     "RegularizeRequest": "jobs.dataset.regularize",
     "RenameRequest": "jobs.dataset.files",
+    "ReportBugRequest": "jobs.workspace.bug_report",
     "ResizePicturesRequest": "jobs.dataset.images",
     "Run": "api",
     "SortRequest": "jobs.dataset.sorting",

@@ -56,6 +56,9 @@ class Entry:
 GROUPS: dict[str, dict[str, Entry]] = {
     "Begin": {
         "doctor": Entry("lorasmith.cli.doctor", "Say whether this computer can make LoRAs."),
+        "report-bug": Entry(
+            "lorasmith.cli.report_bug", "Put what a bug report needs into a zip, without pictures."
+        ),
         "demo": Entry("lorasmith.cli.demo", "See it work: train on the model inside the package."),
         "studio": Entry("lorasmith.cli.studio", "Do it all in a browser, on this computer."),
         "status": Entry("lorasmith.cli.status", "Say how far a project is, and what comes next."),

@@ -21,7 +21,7 @@ from lorasmith.jobs.queue.submit import submit, submit_training
 from lorasmith.jobs.queue.watch import LOG, last_progress, log_end
 from lorasmith.jobs.training import TrainRequest
 
-NOT_QUEUED = ("queue", "control", "runs", "status", "studio", "tensorboard")
+NOT_QUEUED = ("queue", "control", "report-bug", "runs", "status", "studio", "tensorboard")
 """Commands about other processes: they have no work of their own that could wait."""
 
 
