@@ -13,12 +13,14 @@ import gzip
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import regex
-from tokenizers import Tokenizer, pre_tokenizers
-from tokenizers.models import BPE
 
 from lorasmith.core.files import ASSETS
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 VOCABULARY = ASSETS / "bpe_simple_vocab_16e6.txt.gz"
 BOS_TEXT, EOS_TEXT = "<|startoftext|>", "<|endoftext|>"
@@ -39,6 +41,10 @@ _SPACES = re.compile(r"\s+")
 @functools.cache
 def clip_tokenizer() -> Tokenizer:
     """Merges the letters of words, as :data:`WORDS` finds them; built once per process."""
+    # 5 MB, for whoever counts tokens.
+    from tokenizers import Tokenizer, pre_tokenizers
+    from tokenizers.models import BPE
+
     lines = gzip.decompress(VOCABULARY.read_bytes()).decode("utf-8").split("\n")
     merges = [_pair(line) for line in lines[1 : MERGES + 1]]
     letters = list(_letters_of_bytes().values())
