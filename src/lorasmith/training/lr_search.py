@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from lorasmith.config.kinds import kind_facts
 from lorasmith.config.optimizers import OPTIMIZERS
 from lorasmith.config.schema import TrainSettings
-from lorasmith.config.sections.optimizer import OptimizerSettings
 from lorasmith.core.errors import Problem, SettingsError
 
 # Of the run's time. A forward pass takes half of what a step takes, as frozen weights have no
@@ -112,9 +112,13 @@ def size_for(settings: TrainSettings, steps: int, processes: int) -> SearchSize 
     return size
 
 
-def search_oddities(optimizer: OptimizerSettings) -> Iterator[Problem]:
+def search_oddities(settings: TrainSettings) -> Iterator[Problem]:
     """What to know of a rate that is looked for."""
+    optimizer, facts = settings.optimizer, kind_facts(settings)
     name = optimizer.name
+    if optimizer.seeks_lr and "adapter" not in facts.sections:
+        what = f"is find, which was measured with LoRAs alone, never with {facts.title}"
+        yield Problem("optimizer.lr", what, "look at the first samples, or leave it out")
     if optimizer.seeks_lr and not (name in OPTIMIZERS and optimizer_kind(name) in name):
         what = f"is find, which was never measured with {name}: what it finds is as for AdamW"
         yield Problem("optimizer.lr", what, "look at the first samples, or give it a number")

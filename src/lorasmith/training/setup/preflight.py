@@ -169,7 +169,7 @@ class RunPlan:
         )
         warnings += self.length.warnings if self.length is not None else ()
         warnings += warmup_oddities(self.settings, self.steps)
-        warnings += search_oddities(self.settings.optimizer)
+        warnings += search_oddities(self.settings)
         warnings += self._small_sizes()
         if self.settings.performance.cache_dir is None and self.has_images:
             elsewhere = cache_place(self.data_folder)[1]

@@ -262,6 +262,12 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., RunPlan]:
     return plan
 
 
+def test_a_rate_that_is_looked_for_was_never_measured_for_words(planned) -> None:
+    plan = planned(optimizer__lr="find", train__steps="1000")
+    assert "optimizer.lr" in {one.where for one in plan.warnings if "LoRAs alone" in one.what}
+    assert not any("LoRAs alone" in one.what for one in planned().warnings)
+
+
 def test_the_trigger_is_the_name_of_the_word_the_run_and_the_file(planned) -> None:
     plan = planned()
     assert plan.settings.embedding.names == ["zorp"]
