@@ -39,15 +39,36 @@ _PATH = click.Path(path_type=Path)
 @click.argument(
     "folder", type=click.Path(path_type=Path, file_okay=False, exists=True), default="."
 )
+@click.option("--removed", is_flag=True, help="Show those in the trash, which can be restored.")
 @_json
-def list_(folder: Path, as_json: bool) -> None:
+def list_(folder: Path, removed: bool, as_json: bool) -> None:
     """Show the runs in and below FOLDER, by itself this one, the newest first."""
     from rich.table import Table
 
     from lorasmith.cli.console import console
+    from lorasmith.jobs.runs.folders import removed_runs
     from lorasmith.jobs.runs.reader import RunReader
+    from lorasmith.jobs.runs.records import RunSummary
 
-    found = RunReader().runs(folder)
+    reader = RunReader()
+    if removed:
+        kept: dict[Path, RunSummary] = {
+            at: reader.run(run) for at, run in removed_runs(folder).items()
+        }
+        if as_json:
+            told = set(RunSummary.model_fields)
+            echo_json(
+                [{"kept": str(at), **run.model_dump(include=told)} for at, run in kept.items()]
+            )
+            return
+        for at, run in kept.items():
+            echo(
+                f"{run.name}, {run.kind}, step {run.step}: lorasmith runs restore {shell_word(at)}"
+            )
+        if not kept:
+            echo("There are no removed runs here.")
+        return
+    found = reader.runs(folder)
     if as_json:
         echo_json([run.model_dump() for run in found])
         return
@@ -55,12 +76,12 @@ def list_(folder: Path, as_json: bool) -> None:
         echo("There are no runs here: lorasmith train PICTURES makes one.")
         return
     table = Table(box=None, pad_edge=False)
-    for heading in ("run", "state", "steps", "loss", "base model", "pick keeps"):
+    for heading in ("run", "kind", "state", "steps", "loss", "base model", "pick keeps"):
         table.add_column(heading, overflow="fold")
     for run in found:
         steps = f"{run.step} of {run.steps}" if run.steps is not None else str(run.step)
         loss = f"{run.loss:.4g}" if run.loss is not None else ""
-        table.add_row(run.path, run.state, steps, loss, run.model, run.picked)
+        table.add_row(run.path, run.kind, run.state, steps, loss, run.model, run.picked)
     console.print(table)
 
 

@@ -30,14 +30,9 @@ def lora_name(path: Path) -> str:
     return match["name"] if match else stem
 
 
-def extracted_ending(rank: int) -> str:
-    """What follows the name of a checkpoint in that of the LoRA that is extracted from it."""
-    return f"-rank{rank}.safetensors"
-
-
 def extracted_path(result: Path, rank: int) -> Path:
     """Where the LoRA lies that is extracted from the checkpoint ``result``."""
-    return result.with_name(f"{result.stem}{extracted_ending(rank)}")
+    return result.with_name(f"{result.stem}-rank{rank}.safetensors")
 
 
 def diffusers_folder(result: Path) -> Path:

@@ -444,7 +444,8 @@ def _files(plan: Plan) -> Iterator[str]:
     names = [path.name for path in plan.files]
     if len(names) > SHOWN_FILES:
         names = [*names[:2], f"… {len(names) - 4} more", *names[-2:]]
-    names += [folder.beside(end).name for end in kind_of(settings).further_files(settings)]
+    further = kind_of(settings).further_files(settings, folder.result)
+    names += [path.relative_to(folder.loras).as_posix() for path in further]
     sample = settings.sample
     draws = bool(sample.at_start or sample.every_epochs or sample.every_steps)
     cards = [f"{folder.name}.{kind}" for kind in ("json", "md", *(["png"] if draws else []))]

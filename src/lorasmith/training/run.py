@@ -371,13 +371,11 @@ def finish(context: RunContext) -> None:
     """Let the kind make of the result what it makes, where no files of others are in its way."""
     settings, folder = context.settings, context.folder
     kind, own = kind_of(settings), folder.further_files
-    files = [folder.beside(ending) for ending in kind.further_files(settings)]
+    files = kind.further_files(settings, folder.result)
     if taken := [path for path in files if os.path.lexists(path) and path not in own]:
         context.warn(f"{taken[0]} is there already and not this run's: it stays, and none is made")
         return
-    write_info(
-        folder, further_files=sorted(path.name[len(folder.name) :] for path in {*own, *files})
-    )
+    write_info(folder, further_files=sorted(map(folder.further_name, {*own, *files})))
     kind.finish(settings, folder.result, context.observer, context.controls)
 
 

@@ -30,10 +30,14 @@ def runs(*words: str) -> Result:
 def test_runs_are_listed_renamed_removed_and_brought_back(run: Path) -> None:
     assert "20 of 40" in runs("list").stdout
     (listed,) = json.loads(runs("list", "runs", "--json").stdout)
-    assert (listed["name"], listed["picked"]) == ("zorp", "")
+    assert (listed["name"], listed["kind"], listed["picked"]) == ("zorp", "lora", "")
     assert runs("rename", "runs/zorp", "blarg").stdout == f"is now {run.with_name('blarg')}\n"
     (removed,) = json.loads(runs("remove", "runs/blarg", "--json").stdout)
     assert runs("list").stdout.startswith("There are no runs here")
+    (kept,) = json.loads(runs("list", "--removed", "--json").stdout)
+    assert kept["name"] == "blarg"
+    assert str(Path(kept["kept"]).absolute()) == removed["kept"]
+    assert "blarg, lora, step 20: lorasmith runs restore " in runs("list", "--removed").stdout
     assert runs("restore", removed["kept"]).exit_code == 0
     assert runs("remove", "runs/blarg", "--for-good").stdout == "runs/blarg is deleted\n"
     assert list(Path("runs").rglob("*.safetensors")) == []

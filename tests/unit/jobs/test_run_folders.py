@@ -15,7 +15,14 @@ from lorasmith.core.errors import RunError
 from lorasmith.core.locks import lock_file
 from lorasmith.formats.embedding_keys import WORD
 from lorasmith.jobs.queue.ledger import Ledger
-from lorasmith.jobs.runs.folders import copy_lora, remove_run, rename_lora, rename_run, restore_run
+from lorasmith.jobs.runs.folders import (
+    copy_lora,
+    remove_run,
+    removed_runs,
+    rename_lora,
+    rename_run,
+    restore_run,
+)
 from lorasmith.jobs.runs.reader import RunReader, find_runs
 from lorasmith.training.runs.folder import RunFolder, write_info
 
@@ -40,6 +47,27 @@ def flat_run(place: Path) -> Path:
     (place / "sample" / "zorp_000010_00_7.png").write_bytes(b"png")
     (place / "zorp-other.safetensors").write_bytes(b"another LoRA")
     return hidden
+
+
+def test_files_of_its_words_go_with_a_run_that_is_removed(tmp_path: Path) -> None:
+    hidden = flat_run(tmp_path)
+    folder = tmp_path / "embeddings"
+    folder.mkdir()
+    for word in ("murk", "another's"):
+        (folder / f"{word}.safetensors").write_bytes(word.encode())
+    (tmp_path / "murk.safetensors").write_bytes(b"a LoRA of that name")
+    write_info(RunFolder(hidden), further_files=["embeddings/murk.safetensors"])
+    before = files(tmp_path)
+    kept = remove_run(hidden)
+    assert kept is not None
+    assert list(removed_runs(tmp_path.parent)) == [kept]
+    assert [path.name for path in folder.iterdir()] == ["another's.safetensors"]
+    assert (tmp_path / "murk.safetensors").is_file()
+    restore_run(kept)
+    assert {name: data for name, data in files(tmp_path).items() if ".trash" not in name} == before
+    new = rename_run(hidden, "blarg")
+    assert RunFolder(new).further_files == [folder / "murk.safetensors"]
+    assert (folder / "murk.safetensors").is_file()
 
 
 def test_a_lora_file_gets_another_name_with_what_lies_beside_it(tmp_path: Path) -> None:

@@ -5252,6 +5252,11 @@ export interface components {
                 [key: string]: unknown;
             };
             /**
+             * Kind
+             * @default
+             */
+            kind: string;
+            /**
              * Lora
              * @default
              */
@@ -5380,6 +5385,7 @@ export interface components {
          *         step, steps: optimizer steps that are logged, and of the whole run.
          *         loss: the average of the recent ones.
          *         started: when its settings were written, in Unix seconds.
+         *         kind: what is trained, as ``train.kind`` has it: "lora", "embedding", "full", "slider" …
          *         model: the base model, as the settings name it.
          *         lora: the result, else the newest snapshot; "" where there is none.
          *         cover: the newest sample image of the first prompt; "" where there is none.
@@ -5392,6 +5398,11 @@ export interface components {
              * @default
              */
             cover: string;
+            /**
+             * Kind
+             * @default
+             */
+            kind: string;
             /**
              * Lora
              * @default

@@ -192,14 +192,14 @@ export function Sections({ options, begin }: { options: Options | undefined; beg
             name="wildcard_dir"
             label="Folder of wildcards"
             options={options}
-            usual="none"
+            usual="wildcards, in the workspace"
             kinds={["folder"]}
           />
           <PathField
             name="embedding_dir"
             label="Folder of embeddings"
             options={options}
-            usual="none"
+            usual="that of the LoRAs"
             kinds={["folder"]}
           />
         </div>

@@ -64,6 +64,7 @@ def rename_run(run: Path, name: str, ledger: Ledger | None = None) -> Path:
             others = RunFolder(new)
             for taken in (*others.lora_files, *(image for _, image in others.drawn_samples())):
                 _refuse_taken(taken, folder.path)
+        # Files in folders beside it are called after their words.
         files = [*_own(folder), *_samples_beside(folder)]
         moves = [(path, path.with_name(name + path.name[len(folder.name) :])) for path in files]
         for old, target in moves:
@@ -123,7 +124,7 @@ def remove_run(run: Path, ledger: Ledger | None = None, *, for_good: bool = Fals
         while os.path.lexists(kept):
             number += 1
             kept = kept.with_name(f"{folder.name}-{number}")
-        beside = [*_own(folder), *_samples_beside(folder)] if folder.flat else []
+        beside = [*_own(folder), *_in_folders(folder)] if folder.flat else []
         # A flat run's files keep their places to each other.
         with _moved([(path, kept / path.relative_to(place)) for path in (*beside, folder.path)]):
             pass
@@ -171,18 +172,18 @@ def restore_run(kept: Path) -> Path:
     place = kept.parent.parent.parent
     if kept.parent != place / _TRASH or not kept.is_dir():
         raise RunError.of(kept, "is no run in the trash", "choose a folder in .lorasmith/trash")
-    runs = [path for path in kept.iterdir() if (path / "settings.toml").is_file()]
-    if len(runs) != 1:
+    run = _run_in(kept)
+    if run is None:
         raise RunError.of(kept, "is no run in the trash", "choose a folder in .lorasmith/trash")
-    files = [path for path in kept.rglob("*") if path.is_file() and runs[0] not in path.parents]
-    moves = [(path, place / path.relative_to(kept)) for path in (*files, runs[0])]
+    files = [path for path in kept.rglob("*") if path.is_file() and run not in path.parents]
+    moves = [(path, place / path.relative_to(kept)) for path in (*files, run)]
     for _, new in moves:
         if os.path.lexists(new):
             raise RunError.of(new, "is there again", "rename that first")
     with _moved(moves):
         pass
     discard(kept)
-    return place / runs[0].name
+    return place / run.name
 
 
 def rename_lora(lora: Path, name: str, ledger: Ledger | None = None) -> Path:
@@ -251,6 +252,25 @@ def _require_lora(lora: Path) -> None:
     """
     if lora.suffix.lower() != ".safetensors" or not lora.is_file():
         raise RunError.of(lora, "is no LoRA file", "choose one that ends with .safetensors")
+
+
+def removed_runs(folder: Path) -> dict[Path, Path]:
+    """What :func:`restore_run` brings back, of trashes in and below a folder, each with the run's
+    folder in it."""
+    found: dict[Path, Path] = {}
+    for place, names, _ in os.walk(folder):
+        names[:] = sorted(name for name in names if not name.startswith("."))
+        with contextlib.suppress(OSError):  # There is none, or it may not be read.
+            for kept in sorted(Path(place, _TRASH).iterdir()):
+                if (run := _run_in(kept)) is not None:
+                    found[kept] = run
+    return found
+
+
+def _run_in(kept: Path) -> Path | None:
+    """The folder of the run that lies in a trash's folder."""
+    runs = [path for path in kept.glob("*") if (path / "settings.toml").is_file()]
+    return runs[0] if len(runs) == 1 else None
 
 
 def copy_lora(lora: Path, to: Path) -> Path:
@@ -379,7 +399,8 @@ def _own(folder: RunFolder) -> Iterator[Path]:
     """The LoRA files under the run's name, and what lies beside each: cards and previews."""
     loras = {path.stem for path in folder.loras.glob("*.safetensors")}
     runs = {loras_of(path)[1] for path in folder.loras.glob(".*.lorasmith")}
-    own = {folder.name, *(path.stem for path in folder.further_files)}
+    further = [path for path in folder.further_files if path.parent == folder.loras]
+    own = {folder.name, *(path.stem for path in further)}
     for path in sorted(folder.loras.iterdir()):
         if not path.is_file() or (not folder.flat and path.name in FILES):
             continue
@@ -388,6 +409,12 @@ def _own(folder: RunFolder) -> Iterator[Path]:
         owner = max(owners, key=len, default=path.stem)
         if owner in own or lora_name(Path(owner)) == folder.name:
             yield path
+
+
+def _in_folders(folder: RunFolder) -> list[Path]:
+    """Samples of a run, and files that were made of its result, which lie among others'."""
+    further = [path for path in folder.further_files if path.parent != folder.loras]
+    return [*_samples_beside(folder), *(path for path in further if path.is_file())]
 
 
 def _samples_beside(folder: RunFolder) -> list[Path]:

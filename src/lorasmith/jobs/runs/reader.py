@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from lorasmith.config.load import load_settings
+from lorasmith.config.sections.run import RunSettings
 from lorasmith.core.errors import RunError, UserError
-from lorasmith.core.files import parse_json
+from lorasmith.core.files import parse_json, parse_toml
 from lorasmith.core.growing_log import last_record, number_of
 from lorasmith.formats.run_paths import EPOCH_FILE, RUN_FILES, STEP_FILE
 from lorasmith.jobs.runs.logs import (
@@ -242,6 +243,7 @@ class RunReader:
             steps=_whole(info.get("steps")) or _whole(last.get("steps")),
             loss=number_of(last.get("smoothed_loss")),
             started=settings[0] / 1e9 if settings[0] else None,
+            kind=_kind(folder),
             model=plain_text(model.get("path")) if isinstance(model, dict) else "",
             lora=str(newest) if newest is not None else "",
             cover=str(cover) if cover is not None else "",
@@ -368,6 +370,15 @@ def _json(file: Path, most: int) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return plain_value(value) if isinstance(value, dict) else {}
+
+
+def _kind(folder: RunFolder) -> str:
+    """``train.kind`` of its settings; "" where they cannot be read."""
+    try:
+        settings = parse_toml(folder.settings.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ""
+    return plain_text(_table(settings, "train").get("kind", RunSettings().kind), 40)
 
 
 def _verdict(folder: RunFolder) -> dict[str, Any]:

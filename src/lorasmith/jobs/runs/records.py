@@ -27,6 +27,7 @@ class RunSummary(Record):
         step, steps: optimizer steps that are logged, and of the whole run.
         loss: the average of the recent ones.
         started: when its settings were written, in Unix seconds.
+        kind: what is trained, as ``train.kind`` has it: "lora", "embedding", "full", "slider" …
         model: the base model, as the settings name it.
         lora: the result, else the newest snapshot; "" where there is none.
         cover: the newest sample image of the first prompt; "" where there is none.
@@ -41,6 +42,7 @@ class RunSummary(Record):
     steps: int | None = None
     loss: float | None = None
     started: float | None = None
+    kind: str = ""
     model: str = ""
     lora: str = ""
     cover: str = ""

@@ -378,6 +378,10 @@ class EmbeddingKind(FlatKind):
     def prompt(self, prompt: str, name: str) -> str:
         return prompt
 
+    def further_files(self, settings: TrainSettings, result: Path) -> tuple[Path, ...]:
+        words = settings.embedding.names if settings.embedding.separate else []
+        return tuple(_separate_path(result, word) for word in words)
+
     def finish(
         self, settings: TrainSettings, result: Path, observe: Observer, controls: Controls
     ) -> None:
@@ -389,7 +393,7 @@ class EmbeddingKind(FlatKind):
         base = spec.get("modelspec.architecture", "").partition("/")[0]
         spec |= {"modelspec.architecture": f"{base}{EmbeddingKind.modelspec}"}
         for name, tensors in load_bundled(result).items():
-            path = result.parent / "embeddings" / f"{name}.safetensors"
+            path = _separate_path(result, name)
             save_embedding(path, tensors, {**spec, "modelspec.title": name})
             observe(Notice("info", f"{path}: the vectors of {name} alone"))
 
@@ -419,6 +423,10 @@ class EmbeddingKind(FlatKind):
         negative = ", ".join(text for text in (word, request.negative) if text)
         prompt = "" if request.prompt == word else request.prompt
         return replace(request, prompt=prompt, negative=negative)
+
+
+def _separate_path(result: Path, word: str) -> Path:
+    return result.parent / "embeddings" / f"{word}.safetensors"
 
 
 def start(init: str, count: int, table: Tensor, seed: int, purpose: str) -> Tensor:

@@ -17,7 +17,7 @@ from lorasmith.config.schema import TrainSettings, replace_settings
 from lorasmith.core.disk import remove_file, remove_folder
 from lorasmith.core.errors import SettingsError, UserError
 from lorasmith.core.events import Controls, Notice, Observer, ignore
-from lorasmith.formats.run_paths import diffusers_folder, extracted_ending, extracted_path
+from lorasmith.formats.run_paths import diffusers_folder, extracted_path
 from lorasmith.lora_tools.extract import Parts, extract
 from lorasmith.models.open import OpenedCheckpoint, open_checkpoint
 from lorasmith.models.skeleton import skeleton_roots, stored_shapes
@@ -150,9 +150,9 @@ class FullKind(PlainKind):
     ) -> dict[str, str]:
         return {f'lorasmith generate --model {result} "PROMPT"': "draw with the checkpoint"}
 
-    def further_files(self, settings: TrainSettings) -> tuple[str, ...]:
+    def further_files(self, settings: TrainSettings, result: Path) -> tuple[Path, ...]:
         rank = settings.full.extract_rank
-        return () if rank is None else (extracted_ending(rank),)
+        return () if rank is None else (extracted_path(result, rank),)
 
     def finish(
         self, settings: TrainSettings, result: Path, observe: Observer, controls: Controls

@@ -256,9 +256,8 @@ class Kind(Protocol):
             Stopped: asked to stop.
         """
 
-    def further_files(self, settings: TrainSettings) -> tuple[str, ...]:
-        """What :meth:`finish` makes beside the result: what follows the run's name in each file's
-        name, such as "-rank4.safetensors"."""
+    def further_files(self, settings: TrainSettings, result: Path) -> tuple[Path, ...]:
+        """What :meth:`finish` makes beside the result, or in folders there."""
 
     def called(self, settings: TrainSettings, name: str, trigger: str) -> str:
         """The trigger that calls up what is in the file of that name, in any program.
@@ -305,7 +304,7 @@ class PlainKind:
     ) -> None:
         """Nothing: the file is all."""
 
-    def further_files(self, settings: TrainSettings) -> tuple[str, ...]:
+    def further_files(self, settings: TrainSettings, result: Path) -> tuple[Path, ...]:
         return ()
 
     def called(self, settings: TrainSettings, name: str, trigger: str) -> str:

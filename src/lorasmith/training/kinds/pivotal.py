@@ -172,6 +172,9 @@ class PivotalKind(FlatKind):
     ) -> dict[str, str]:
         return self._lora.next_steps(settings, run, result, drawn=drawn)
 
+    def further_files(self, settings: TrainSettings, result: Path) -> tuple[Path, ...]:
+        return self._words.further_files(settings, result)
+
     def finish(
         self, settings: TrainSettings, result: Path, observe: Observer, controls: Controls
     ) -> None:

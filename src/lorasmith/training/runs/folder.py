@@ -160,11 +160,18 @@ class RunFolder:
     def further_files(self) -> list[Path]:
         """What was made of the result, whether it is there or not; those of others may have such
         names."""
-        endings = None
+        names = None
         with contextlib.suppress(RunError):  # Of a damaged file nothing is known.
-            endings = read_info(self).get("further_files")
-        endings = endings if isinstance(endings, list) else []
-        return [self.beside(str(ending)) for ending in endings]
+            names = read_info(self).get("further_files")
+        names = map(str, names) if isinstance(names, list) else []
+        return [self.loras / name if "/" in name else self.beside(name) for name in names]
+
+    def further_name(self, path: Path) -> str:
+        """What ``run.json`` calls one of :attr:`further_files`: of a file beside the result what
+        follows the run's name, which may change; else its path below the folder of LoRA files."""
+        if path.parent == self.loras:
+            return path.name[len(self.name) :]
+        return path.relative_to(self.loras).as_posix()
 
     def sample(self, step: int, epoch: int | None, index: int, seed: int) -> Path:
         """The image of prompt ``index`` after ``step``, which ends ``epoch`` if that is given."""

@@ -179,8 +179,9 @@ def draw_samples(run: Run, step: int, epoch: int | None) -> None:
     with eval_weights(run.trainer):
         saved = run.trained.as_saved(PRECISIONS[run.settings.save.precision])
     strengths = kind_of(run.settings).strengths
-    # The base model alone before the first step, when the LoRA changes nothing yet.
-    shown = run.trained.replaced_by(saved) if step else run.trained.detached()
+    # The base model alone before the first step, unless the LoRA of a file changes something yet.
+    changes = step or run.settings.adapter.init_from is not None
+    shown = run.trained.replaced_by(saved) if changes else run.trained.detached()
     with run.stopwatch.phase("sampling"), shown:
         if strengths and step:
             _draw_strips(run, saved, strengths, step, epoch)
