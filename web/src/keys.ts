@@ -5,6 +5,7 @@ import { useLayoutEffect, useRef } from "preact/hooks";
 export interface Key {
   /** As `KeyboardEvent.key` has it, with "Ctrl+", "Alt+", "Shift+" before it. */
   keys: string;
+  /** "" where another one says it, too. */
   does: string;
   run: (event: KeyboardEvent) => void;
 }

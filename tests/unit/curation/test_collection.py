@@ -20,7 +20,7 @@ from lorasmith.curation.changes.trash import STORE
 from lorasmith.curation.collection import dataset_root, open_collection
 from lorasmith.curation.facts_store import FactsStore
 from lorasmith.curation.measuring import measure_image
-from lorasmith.formats.run_paths import RUN_FILES
+from lorasmith.formats.run_paths import BOOTSTRAP_FILE, RUN_FILES
 
 Save = Callable[..., Path]
 
@@ -56,6 +56,15 @@ def test_what_was_drawn_is_no_part_of_it(tmp_path: Path, save: Save) -> None:
         save(tmp_path / f"{place}.png")
     assert names(tmp_path) == ["a.png", "2026-01-31/d.png", "drawings/old/c.png"]
     assert names(tmp_path / "drawings" / "2026-01-31") == ["b.png"]
+
+
+def test_a_bootstrap_is_no_part_of_what_it_began_with(tmp_path: Path, save: Save) -> None:
+    made = tmp_path / "bootstrap" / "zorp"
+    for place in ("a", "bootstrap/zorp/dataset/4_zorp/b", "bootstrap/zorp/rounds/01/drawings/01"):
+        save(tmp_path / f"{place}.png")
+    (made / BOOTSTRAP_FILE).touch()
+    assert names(tmp_path) == ["a.png"]
+    assert names(made / "dataset") == ["4_zorp/b.png"]
 
 
 def test_masks_in_folders(tmp_path: Path, save: Save) -> None:

@@ -7,14 +7,16 @@ export function Keys({ onClose }: { onClose: () => void }) {
   return (
     <Dialog title="Keys" onClose={onClose}>
       <dl class="keys">
-        {allKeys().map((key) => (
-          <div key={key.keys}>
-            <dt>
-              <kbd>{key.keys.replace(/Arrow(?=[A-Z])/, "")}</kbd>
-            </dt>
-            <dd>{key.does}</dd>
-          </div>
-        ))}
+        {allKeys()
+          .filter((key) => key.does)
+          .map((key) => (
+            <div key={key.keys}>
+              <dt>
+                <kbd>{key.keys.replace(/Arrow(?=[A-Z])/, "")}</kbd>
+              </dt>
+              <dd>{key.does}</dd>
+            </div>
+          ))}
         <div>
           <dt>
             <kbd>Tab</kbd>

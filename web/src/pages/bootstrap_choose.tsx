@@ -12,7 +12,7 @@ import type { Round, Shown } from "./bootstrap_one";
 
 export interface Marks {
   marked: ReadonlySet<number>;
-  toggle: (number: number) => void;
+  toggle: (...numbers: number[]) => void;
   set: (numbers: readonly number[]) => void;
 }
 
@@ -27,8 +27,8 @@ export function useMarks(round: Round | undefined): Marks {
   const marked = new Set(list);
   const set = (next: readonly number[]) =>
     round && alter({ keep: `${round.number}:${[...next].sort((a, b) => a - b).join(",")}` });
-  const toggle = (number: number) =>
-    set(marked.has(number) ? [...marked].filter((each) => each !== number) : [...marked, number]);
+  const toggle = (...numbers: number[]) =>
+    set([...[...marked].filter((each) => !numbers.includes(each)), ...numbers.filter((each) => !marked.has(each))]);
   return { marked, toggle, set };
 }
 
@@ -56,22 +56,23 @@ export function ChooseBar({ one, round, marks, onChanged }: Props) {
   function digit(key: string) {
     const { current } = typed;
     clearTimeout(current.timer);
-    const number = Number(current.digits + key);
-    if (!number || number > total) {
-      current.digits = "";
-      if (Number(key)) return void (current.digits === "" && markDigit(Number(key), key));
-      return;
-    }
-    markDigit(number, current.digits + key);
+    const before = Number(current.digits);
+    const both = Number(current.digits + key);
+    current.digits = "";
+    if (both >= 1 && both <= total) return wait(both);
+    // It is no second digit of what was waited for.
+    const alone = Number(key);
+    const numbers = [before, alone].filter((each) => each >= 1 && each <= total);
+    if (numbers.length) latest.current(...new Set(numbers));
   }
-  function markDigit(number: number, digits: string) {
+  function wait(number: number) {
     const { current } = typed;
     const mark = () => {
       current.digits = "";
-      if (number <= total) latest.current(number);
+      latest.current(number);
     };
     if (number * 10 > total) return mark();
-    current.digits = digits;
+    current.digits = String(number);
     current.timer = window.setTimeout(mark, SECOND_DIGIT);
   }
   const latest = useRef(toggle);
