@@ -55,6 +55,8 @@ from lorasmith.jobs.request import JobRequest, option_name, run
 from lorasmith.jobs.settings import ImportRequest
 from lorasmith.jobs.tensorboard import TensorBoardRequest
 from lorasmith.jobs.training import DoctorRequest, PickRequest, TrainRequest
+from lorasmith.jobs.workspace.bug_report import ReportBugRequest
+from lorasmith.jobs.workspace.status import StatusRequest
 from lorasmith.lora_tools.bake.bake import bake
 from lorasmith.lora_tools.convert.convert import convert
 from lorasmith.lora_tools.extract import extract
@@ -101,7 +103,15 @@ DATASET: list[type[JobRequest]] = [
     TagRequest,
     UndoRequest,
 ]
-ALL = [*FUNCTIONS, *DATASET, GenerateRequest, GridRequest, TensorBoardRequest]
+ALL = [
+    *FUNCTIONS,
+    *DATASET,
+    GenerateRequest,
+    GridRequest,
+    ReportBugRequest,
+    StatusRequest,
+    TensorBoardRequest,
+]
 
 
 @pytest.mark.parametrize("request_type", FUNCTIONS, ids=lambda each: each.verb)

@@ -25,6 +25,7 @@ from lorasmith.core.text import quantity, shortlist
 from lorasmith.curation.changes.trash import STORE
 from lorasmith.jobs.drawings.loras import PREVIEWS
 from lorasmith.jobs.projects import (
+    RUNS,
     DatasetFiles,
     Project,
     dataset_of,
@@ -155,7 +156,7 @@ class ProjectReader:
         if not path.is_dir():
             raise UserError.of(path, "is no folder", "choose one that is there")
         files, dataset = self._files_of(path), dataset_of(path)
-        runs = self._runs.runs(path)
+        runs = self._runs.runs(path / RUNS)  # Its images may be many to walk through.
         busy = {step: job for job, step in _work_on(path, ledger)}
         steps = [
             _images(files, dataset),
