@@ -11,6 +11,7 @@ drawn by a graphics card. Results: benchmarks/studio.md.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import shutil
@@ -22,7 +23,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -30,6 +31,8 @@ import numpy as np
 import psutil
 from PIL import Image
 from safetensors.numpy import save_file
+
+from lorasmith.grids.record import THUMBNAILS
 
 BROWSER = os.environ.get("LORASMITH_BROWSER") or shutil.which("chromium")
 ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking")
@@ -81,6 +84,8 @@ GOALS = {
     "cards": Goal(f"the same over {LORAS} LoRA cards of Draw", 8, "ms"),
     "typing": Goal("main thread's work a key, in a prompt of 10 kB", 16, "ms"),
     "sort": Goal("key to the next picture, a key every 0.2 s", 50, "ms"),
+    "grid": Goal("a grid of 400 pictures of 512 px opened, all in sight there", 1.0, "s"),
+    "bare": Goal("the same at 1280 x 800 without its sheet of thumbnails", 1.0, "s"),
     "page": Goal("largest page, without curves", 150, "kB"),
     "memory": Goal("memory of the server at the end", 150, "MB"),
 }
@@ -119,6 +124,68 @@ def make_loras(folder: Path, count: int) -> None:
         save_file(tensors, file, {"modelspec.trigger_phrase": f"zorp{number}"})
         colour = (number % 256, number // 8, 90)
         Image.new("RGB", (256, 256), colour).save(file.with_suffix(".png"))
+
+
+def make_grid(folder: Path, side: int = 20) -> None:
+    """A grid of PNGs of 512 px as `lorasmith grid` leaves it, all different."""
+    from lorasmith.grids.gallery import write_thumbnails
+
+    cells = folder / "cells"
+    cells.mkdir(parents=True)
+    rng = np.random.default_rng(2)
+    entries, files = [], []
+    for number in range(side * side):
+        small = rng.integers(0, 255, (9, 9, 3), dtype=np.uint8)
+        soft = np.asarray(Image.fromarray(small).resize((512, 512), Image.Resampling.BICUBIC))
+        grain = rng.normal(0, 6, soft.shape)
+        image = Image.fromarray(np.clip(soft + grain, 0, 255).astype(np.uint8))
+        files.append(cells / f"cell.{number:012x}.png")
+        image.save(files[-1], compress_level=1)
+        place = [number % side, number // side]
+        entries.append({"place": place, "prompt": "zorp, standing", "digest": f"{number:012x}"})
+    axes = [
+        {"axis": "Epoch", "values": [f"epoch {number + 1}" for number in range(side)]},
+        {"axis": "LoRA strength", "values": [f"{(number + 1) / 10:g}" for number in range(side)]},
+    ]
+    small_ones = write_thumbnails(folder / THUMBNAILS, files)
+    assert small_ones is not None
+    record = {"title": "zorp, standing", "axes": axes, "cells": entries}
+    text = json.dumps(record | {"thumbnails": asdict(small_ones)})
+    (folder / "grid.json").write_text(text, encoding="utf-8")
+
+
+def opened_grid(browser, address: str, width: int, height: int) -> float:
+    """Seconds from the address of a grid to all of its pictures that are in sight, in a browser
+    that has none of them."""
+    page = browser.new_page(viewport={"width": width, "height": height})
+    page.goto(address)
+    page.evaluate(
+        f"""async () => {{ {IN_SIGHT}
+            const sheets = new Map();
+            const hasSheet = (style) => {{
+                const address = style.backgroundImage.slice(5, -2);
+                const sheet = sheets.get(address) ?? Object.assign(new Image(), {{ src: address }});
+                sheets.set(address, sheet);
+                return sheet.complete && sheet.naturalWidth > 0;
+            }};
+            await until(() => {{
+                const cells = [...document.querySelectorAll(".cell")].filter((cell) => {{
+                    const {{ top, left }} = cell.getBoundingClientRect();
+                    return top < innerHeight && left < innerWidth - 392;
+                }});
+                return cells.length > 0 && cells.every((cell) => {{
+                    const image = cell.querySelector("img");
+                    const small = cell.querySelector(".cell-small");
+                    if (small) return hasSheet(small.style);
+                    return image && image.complete && image.naturalWidth > 0;
+                }});
+            }});
+        }}"""
+    )
+    seconds = page.evaluate("performance.now()") / 1000
+    print(f"{page.locator('.cell').count()} cells are there after {seconds:.3g} s")
+    page.close()
+    return seconds
 
 
 @contextmanager
@@ -357,6 +424,8 @@ def main() -> None:
             make_pictures(folder, asked.pictures)
         if not (workspace / CARDS).is_dir():
             make_loras(workspace / CARDS / "loras", LORAS)
+        if not (folder.parent / "grid").is_dir():
+            make_grid(folder.parent / "grid")
         shutil.rmtree(folder / ".lorasmith", ignore_errors=True)
         browser = playwright.chromium.launch(executable_path=BROWSER, args=list(ARGUMENTS))
         found = measure(browser, workspace, folder, asked.pictures)
@@ -396,6 +465,12 @@ def measure(browser, workspace: Path, folder: Path, count: int) -> dict[str, flo
         found["typing"] = type_prompt(page)
         page.goto(f"{address}/sort?{urlencode({'path': str(folder)})}")
         found["sort"] = statistics.median(sort_by_keys(page))
+        grid = workspace / "many" / "grid"
+        where = f"{address}/compare?{urlencode({'path': str(grid)})}"
+        found["grid"] = min(opened_grid(browser, where, 1800, 1560) for _ in range(3))
+        (grid / THUMBNAILS).rename(grid / "away.jpg")
+        found["bare"] = min(opened_grid(browser, where, 1280, 800) for _ in range(3))
+        (grid / "away.jpg").rename(grid / THUMBNAILS)
         found["memory"] = process.memory_info().rss / 1e6
         fetched = fetched_by_pages(browser, address, folder)
         print("kB that pages fetch:", {name: round(size, 1) for name, size in fetched.items()})

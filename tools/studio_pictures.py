@@ -133,7 +133,7 @@ def vote_blind(page: Page) -> None:
             else "ArrowRight"
         )
         page.keyboard.press(key)
-        page.get_by_text(re.compile(f"^{number + 1} of")).wait_for()
+        page.get_by_role("dialog").get_by_text(re.compile(f"^{number + 1} of")).wait_for()
     page.keyboard.press("Escape")
     page.get_by_text("after 30 votes").wait_for()
 

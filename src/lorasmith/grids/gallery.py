@@ -11,6 +11,7 @@ import base64
 import html
 import io
 import json
+import math
 import os
 import re
 import textwrap
@@ -26,7 +27,15 @@ from lorasmith.data.image_texts import CHUNK
 from lorasmith.data.images import load_image, open_image, read_header
 from lorasmith.grids.axes import Axis, CellSpec
 from lorasmith.grids.plan import Grid, SwapCost
-from lorasmith.grids.record import PAGE, RECORD, SHEET, SMALL_SHEET
+from lorasmith.grids.record import (
+    PAGE,
+    RECORD,
+    SHEET,
+    SMALL_SHEET,
+    THUMBNAILS,
+    Thumbnails,
+    digest_of,
+)
 from lorasmith.sampling.contact_sheet import PAPER, contact_sheet, scaled
 
 Places = Mapping[tuple[int, int, int], Path]
@@ -45,6 +54,9 @@ MOST_PIXELS = 80_000_000
 WEBP_SIDE = 16_383
 # Smaller images are enlarged to about this width, so that labels have room.
 LEAST_WIDTH = 128
+# Of a thumbnail's longer side, px; and how many pixels all of them may have together.
+THUMBNAIL = 96
+MOST_OF_THUMBNAILS = 20_000_000
 # What a label needs beside the images, px.
 _LABEL_SPACE = 200
 
@@ -69,7 +81,33 @@ def write_gallery(
         return
     write_page(folder / PAGE, grid, images)
     save_sheet(draw_sheet(grid, images), folder / SHEET, folder / SMALL_SHEET)
-    write_record(folder, grid, images, digests, drawn=drawn, switches=switches)
+    small = write_thumbnails(folder / THUMBNAILS, list(dict.fromkeys(images.values())))
+    write_record(folder, grid, images, digests, drawn=drawn, switches=switches, thumbnails=small)
+
+
+def write_thumbnails(path: Path, files: list[Path]) -> Thumbnails | None:
+    """Write all images small on one sheet; ``None``, and nothing, of more than pages show at once.
+
+    Args:
+        files: at least one, whose names have their digests.
+    """
+    widths, heights = zip(*map(_size, files), strict=True)
+    scale = min(1.0, THUMBNAIL / max(*widths, *heights))
+    width, height = (max(1, round(side * scale)) for side in (max(widths), max(heights)))
+    if width * height * len(files) > MOST_OF_THUMBNAILS:
+        return None
+    columns = math.ceil(math.sqrt(len(files) * height / width))
+    rows = math.ceil(len(files) / columns)
+    sheet = Image.new("RGB", (columns * width, rows * height), PAPER)
+    for number, file in enumerate(files):
+        image = load_image(file).convert("RGB")
+        image.thumbnail((width, height), Image.Resampling.BOX, reducing_gap=2.0)
+        left = number % columns * width + (width - image.width) // 2
+        sheet.paste(image, (left, number // columns * height + (height - image.height) // 2))
+    with atomic_path(path) as temporary:
+        sheet.save(temporary, format="JPEG", quality=QUALITY, subsampling=0)
+    digests = tuple(digest_of(file.name) or "" for file in files)
+    return Thumbnails(width, height, columns, digests)
 
 
 def write_record(
@@ -80,6 +118,7 @@ def write_record(
     *,
     drawn: int,
     switches: SwapCost,
+    thumbnails: Thumbnails | None = None,
 ) -> None:
     """Write what :func:`.read_grid` reads; the arguments are those of :func:`write_gallery`."""
     axes = [
@@ -104,8 +143,11 @@ def write_record(
         for path in [images.get(cell.place)]
     ]
     title = grid.base.request.prompt
-    record = {"title": title, "axes": axes, "cells": cells, "drawn": drawn}
-    write_json(folder / RECORD, record | {"switches": asdict(switches)})
+    record: dict[str, Any] = {"title": title, "axes": axes, "cells": cells, "drawn": drawn}
+    record |= {"switches": asdict(switches)}
+    if thumbnails is not None:
+        record["thumbnails"] = asdict(thumbnails)
+    write_json(folder / RECORD, record)
 
 
 def _from(folder: Path, file: Path | None) -> str | None:

@@ -20,6 +20,7 @@ from lorasmith.grids.axis_types import AXIS_TYPES
 
 RECORD, PAGE, SHEET, SMALL_SHEET = "grid.json", "grid.html", "grid.png", "grid.webp"
 CELLS = "cells"
+THUMBNAILS = "grid-small.jpg"
 
 _DIGEST = re.compile(r".*\.([0-9a-f]{12})\.png", re.ASCII | re.DOTALL)
 # Ten thousand cells with long prompts take a third of it.
@@ -59,9 +60,26 @@ class DrawnCell:
 
 
 @dataclass(frozen=True, slots=True)
+class Thumbnails:
+    """All images of a grid, small, in one file, for who shows hundreds of them at once.
+
+    Args:
+        width, height: of one, px.
+        columns: in a row.
+        digests: of the images, in their order.
+    """
+
+    width: int
+    height: int
+    columns: int
+    digests: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class DrawnGrid:
     """
     Args:
+        thumbnails: ``None`` where they are not written.
         title: the prompt that the axes vary; "" of older records.
         axes: x, y and z, as many as there are.
         cells: row by row, page by page.
@@ -71,6 +89,7 @@ class DrawnGrid:
     title: str
     axes: tuple[DrawnAxis, ...]
     cells: tuple[DrawnCell, ...]
+    thumbnails: Thumbnails | None = None
 
     @property
     def drawn(self) -> int:
@@ -149,7 +168,14 @@ def _grid(folder: Path, record: Mapping[str, Any]) -> DrawnGrid:
             # By its name alone, so that a record cannot lead elsewhere.
             file = by_name.get(os.path.basename(str(entry.get("file", ""))))
         cells.append(DrawnCell(place, labels, str(entry.get("prompt", "")), file))
-    return DrawnGrid(folder, str(record.get("title", "")), axes, tuple(cells))
+    small = record.get("thumbnails")
+    thumbnails = None
+    if small:
+        width, height, columns = (int(small[name]) for name in ("width", "height", "columns"))
+        if min(width, height, columns) < 1:
+            raise ValueError("no such thumbnails")
+        thumbnails = Thumbnails(width, height, columns, tuple(map(str, small["digests"])))
+    return DrawnGrid(folder, str(record.get("title", "")), axes, tuple(cells), thumbnails)
 
 
 def _axes(folder: Path, axes: list[Mapping[str, Any]]) -> Iterator[DrawnAxis]:

@@ -67,7 +67,8 @@ def test_a_grid_and_its_files(tmp_path) -> None:
     assert result.exit_code == 0, result.output
     assert "4 pictures drawn" in result.output
     names = {path.name for path in (tmp_path / "grid").iterdir()}
-    assert names == {"cells", "grid.html", "grid.json", "grid.png", "grid.webp"}
+    files = {"grid.html", "grid.json", "grid.png", "grid.webp", "grid-small.jpg"}
+    assert names == {"cells", *files}
     assert {info.prompt for info in infos(tmp_path / "grid")} == {"red body", "green body"}
     again = run("red body", "--x", "seed=1-2", "--y", "sr=red,green", *FAST)
     assert "0 pictures drawn" in again.output

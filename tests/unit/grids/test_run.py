@@ -161,6 +161,7 @@ def test_a_stop_keeps_what_is_done_and_shows_it(bench: Bench) -> None:
     assert data["total"] == 6
     assert len(data["cells"]) == 2
     assert (bench.out / "grid.png").exists()
+    assert len(json.loads((bench.out / "grid.json").read_text())["thumbnails"]["digests"]) == 2
     report = bench.make(bench.grid("lora=cat,dog v1.5,none", "strength=0.5,1"))
     assert (report.drawn, report.kept) == (3, 2)
     assert len(page_data(bench.out)["cells"]) == 6
@@ -248,6 +249,24 @@ def test_a_sheet_of_images_of_several_sizes_with_places_that_are_empty(bench: Be
     paths = sorted((bench.out / "cells").iterdir())
     sheet = gallery.draw_sheet(grid, {(1, 1, 0): paths[0]})
     assert sheet.mode == "RGB"
+
+
+def test_thumbnails_of_all_stand_on_one_sheet(tmp_path: Path) -> None:
+    files = []
+    for number, size in enumerate([(192, 96), (96, 192), (192, 96)]):
+        path = tmp_path / f"cell.{number:012x}.png"
+        Image.new("RGB", size, (80 * number, 0, 255)).save(path)
+        files.append(path)
+    small = gallery.write_thumbnails(tmp_path / "grid-small.jpg", files)
+    assert small is not None
+    assert (small.width, small.height, small.columns) == (96, 96, 2)
+    with Image.open(tmp_path / "grid-small.jpg") as sheet:
+        assert sheet.size == (192, 192)
+        for number in range(3):
+            at = 96 * (number % 2) + 48, 96 * (number // 2) + 48
+            red, _, blue = sheet.getpixel(at)
+            assert abs(red - 80 * number) < 8
+            assert blue > 240
 
 
 def test_files_that_are_not_a_grids_are_not_overwritten(tmp_path: Path) -> None:

@@ -3540,6 +3540,7 @@ export interface components {
          * @description Args:
          *         place: along x, y and z.
          *         path, version: of the image; "" where it is not drawn.
+         *         small: its number among the grid's thumbnails; ``None`` where it has none there.
          */
         GridCell: {
             /** Path */
@@ -3552,6 +3553,8 @@ export interface components {
             ];
             /** Prompt */
             prompt: string;
+            /** Small */
+            small: number | null;
             /** Version */
             version: string;
         };
@@ -3588,6 +3591,7 @@ export interface components {
             /** Run Name */
             run_name: string;
             sheet: components["schemas"]["GridFile"] | null;
+            thumbnails: components["schemas"]["GridThumbnails"] | null;
             /** Title */
             title: string;
             /** Total */
@@ -3671,6 +3675,24 @@ export interface components {
             title: string;
             /** Total */
             total: number;
+        };
+        /**
+         * GridThumbnails
+         * @description All images on one sheet, ``columns`` in a row, each of ``width`` by ``height`` px.
+         */
+        GridThumbnails: {
+            /** Columns */
+            columns: number;
+            /** Height */
+            height: number;
+            /** Path */
+            path: string;
+            /** Rows */
+            rows: number;
+            /** Version */
+            version: string;
+            /** Width */
+            width: number;
         };
         /** HalfFilter */
         HalfFilter: {

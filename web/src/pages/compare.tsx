@@ -154,9 +154,11 @@ function GridView({ grid }: { grid: Grid }) {
     grid.run ? [`run:${grid.run}`] : [],
   );
   const [cast, setCast] = useState<Votes | null>(null);
-  useEffect(() => setCast(null), [ballot.data]);
   const votes = cast ?? ballot.data;
   const isVoting = values.get("vote") === "1" && votes !== undefined;
+  // What was asked for before the last vote was written may arrive after it.
+  useEffect(() => void (isVoting || setCast(null)), [ballot.data]);
+  useEffect(() => setCast(null), [grid.path, by.join("\n"), seed]);
   const vote = () => alter({ vote: 1 }, { replace: false });
   useKeys([
     { keys: "v", does: "Vote blind", run: vote },

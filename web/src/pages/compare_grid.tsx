@@ -113,7 +113,9 @@ export function CellGrid({ grid, cells, order, size, current, chosen, onGo, onPo
     current[across]! < lastColumn &&
     current[down]! >= firstRow &&
     current[down]! < lastRow;
-  const wanted = SIZES.find((each) => each >= size * Math.min(2, devicePixelRatio)) ?? SIZES.at(-1)!;
+  const density = Math.min(2, devicePixelRatio);
+  const wanted = SIZES.find((each) => each >= size * density) ?? SIZES.at(-1)!;
+  const small = grid.thumbnails;
   const range = (from: number, to: number) => Array.from({ length: Math.max(0, to - from) }, (_, n) => from + n);
   const placeAt = (column: number, row: number): Place => {
     const place: [number, number, number] = [...current];
@@ -185,6 +187,7 @@ export function CellGrid({ grid, cells, order, size, current, chosen, onGo, onPo
                 const place = placeAt(column, row);
                 const id = keyOf(place);
                 const cell = cells.get(id);
+                const sheet = cell?.small != null && size * density <= 1.4 * (small?.width ?? 0) ? cell.small : null;
                 const address = cell?.path ? imageAddress(cell.path, wanted, cell.version) : "";
                 return (
                   <div
@@ -200,18 +203,20 @@ export function CellGrid({ grid, cells, order, size, current, chosen, onGo, onPo
                     onDblClick={() => onOpen(place)}
                     onPointerEnter={() => onPoint(place)}
                   >
-                    {address
-                      ? (resting.value || there.has(address)) && (
-                          <img
-                            key={address}
-                            src={address}
-                            alt=""
-                            decoding="async"
-                            draggable={false}
-                            onLoad={() => there.add(address)}
-                          />
-                        )
-                      : size >= 72 && <span class="soft small">not drawn</span>}
+                    {sheet !== null
+                      ? small && <span class="cell-small" style={smallStyle(small, sheet, size, height)} />
+                      : address
+                        ? (resting.value || there.has(address)) && (
+                            <img
+                              key={address}
+                              src={address}
+                              alt=""
+                              decoding="async"
+                              draggable={false}
+                              onLoad={() => there.add(address)}
+                            />
+                          )
+                        : size >= 72 && <span class="soft small">not drawn</span>}
                     {chosen.includes(id) && <span class="cell-mark">{chosen.indexOf(id) + 1}</span>}
                   </div>
                 );
@@ -222,6 +227,19 @@ export function CellGrid({ grid, cells, order, size, current, chosen, onGo, onPo
       </div>
     </div>
   );
+}
+
+/** One of the thumbnails on their sheet, as large as a cell. */
+function smallStyle(small: NonNullable<Grid["thumbnails"]>, number: number, width: number, height: number) {
+  const scale = Math.min(width / small.width, height / small.height);
+  const [w, h] = [small.width * scale, small.height * scale];
+  return {
+    width: `${w}px`,
+    height: `${h}px`,
+    backgroundImage: `url("${imageAddress(small.path, undefined, small.version)}")`,
+    backgroundSize: `${w * small.columns}px ${h * small.rows}px`,
+    backgroundPosition: `${-w * (number % small.columns)}px ${-h * Math.floor(number / small.columns)}px`,
+  };
 }
 
 /** px for what stands beside the rows; longer labels are broken, and cut where they are longer still. */

@@ -1,4 +1,5 @@
 // Two drawings, and nothing that says what they are: which is better?
+import { useSignal } from "@preact/signals";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { imageAddress, post, problemsOf, type Schemas } from "../api/client";
 import { Button } from "../components/button";
@@ -26,13 +27,14 @@ const idOf = (pair: Pair): string => `${pair.left.path}\n${pair.right.path}`;
 export function Vote({ grid, votes, onVotes, onAgain, onClose }: Props) {
   /** Those that were answered here, the last at the end: they can be taken back. */
   const [answered, setAnswered] = useState<readonly Pair[]>([]);
-  /** Answers that are on their way: what comes next is known before they have arrived. */
-  const [sent, setSent] = useState<readonly string[]>([]);
+  /** Those that were answered here: what comes next is known before the answers have arrived, and to the next key at once. */
+  const sent = useSignal<readonly string[]>([]);
   const line = useRef<Promise<unknown>>(Promise.resolve());
   const stage = useRef<HTMLDivElement>(null);
-  const open = votes.next.filter((pair) => !sent.includes(idOf(pair)));
+  const isOpen = (pair: Pair) => !sent.value.includes(idOf(pair));
+  const open = votes.next.filter(isOpen);
   const pair = open[0];
-  const done = votes.done + sent.length;
+  const done = votes.done + votes.next.length - open.length;
 
   useEffect(() => {
     for (const each of open.slice(1, 4))
@@ -43,23 +45,26 @@ export function Vote({ grid, votes, onVotes, onAgain, onClose }: Props) {
     const body = { path: grid.path, by: votes.by, seed: votes.seed, left: of.left, right: of.right, answer };
     // One after the other: what is taken back was cast before.
     line.current = line.current.then(async () => {
+      const forget = () => (sent.value = sent.value.filter((each) => each !== idOf(of)));
       try {
-        onVotes(await post("/api/grids/votes", { body }));
+        const told = await post("/api/grids/votes", { body });
+        if (answer === null) forget();
+        onVotes(told);
       } catch (error) {
         setAnswered((before) => before.filter((each) => idOf(each) !== idOf(of)));
+        forget();
         sayProblems(problemsOf(error));
-      } finally {
-        setSent((before) => before.filter((each) => each !== idOf(of)));
       }
     });
     // A button that was clicked would take the next key.
     stage.current?.focus();
   }
   function say(answer: Answer) {
-    if (!pair) return;
-    setSent((before) => [...before, idOf(pair)]);
-    setAnswered((before) => [...before, pair]);
-    send(pair, answer);
+    const next = votes.next.find(isOpen);
+    if (!next) return;
+    sent.value = [...sent.value, idOf(next)];
+    setAnswered((before) => [...before, next]);
+    send(next, answer);
   }
   function takeBack() {
     const last = answered.at(-1);

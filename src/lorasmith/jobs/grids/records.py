@@ -11,7 +11,15 @@ from lorasmith.core.errors import RunError, UserError
 from lorasmith.core.files import file_version
 from lorasmith.data.images import DECODER_ERRORS, read_header
 from lorasmith.formats.run_paths import loras_of
-from lorasmith.grids.record import PAGE, SHEET, SMALL_SHEET, DrawnCell, DrawnGrid
+from lorasmith.grids.record import (
+    PAGE,
+    SHEET,
+    SMALL_SHEET,
+    THUMBNAILS,
+    DrawnCell,
+    DrawnGrid,
+    digest_of,
+)
 from lorasmith.grids.votes import (
     VOTES,
     Ballot,
@@ -70,12 +78,25 @@ class GridCell(BaseModel):
     Args:
         place: along x, y and z.
         path, version: of the image; "" where it is not drawn.
+        small: its number among the grid's thumbnails; ``None`` where it has none there.
     """
 
     place: tuple[int, int, int]
     path: str
     version: str
     prompt: str
+    small: int | None
+
+
+class GridThumbnails(BaseModel):
+    """All images on one sheet, ``columns`` in a row, each of ``width`` by ``height`` px."""
+
+    path: str
+    version: str
+    width: int
+    height: int
+    columns: int
+    rows: int
 
 
 class GridFile(BaseModel):
@@ -93,6 +114,7 @@ class GridDetail(GridSummary):
     """
 
     cells: list[GridCell]
+    thumbnails: GridThumbnails | None
     width: int
     height: int
     asked: list[str]
@@ -204,6 +226,9 @@ def grid_detail(grid: DrawnGrid, allowed: Allowed) -> GridDetail:
     """
     versions = {cell.file: _version(cell.file) for cell in grid.cells if cell.file is not None}
     width, height = _size(versions)
+    thumbnails = _thumbnails(grid)
+    small = grid.thumbnails.digests if thumbnails and grid.thumbnails else ()
+    numbers = {digest: number for number, digest in enumerate(small)}
     return GridDetail(
         **grid_summary(grid, allowed).model_dump(),
         cells=[
@@ -212,14 +237,31 @@ def grid_detail(grid: DrawnGrid, allowed: Allowed) -> GridDetail:
                 path=str(cell.file) if cell.file is not None else "",
                 version=versions.get(cell.file, "") if cell.file is not None else "",
                 prompt=plain_text(cell.prompt),
+                small=numbers.get(digest_of(cell.file.name) or "-") if cell.file else None,
             )
             for cell in grid.cells
         ],
+        thumbnails=thumbnails,
         width=width,
         height=height,
         asked=[plain_text(grid.axes[number].title, _MOST_LABEL) for number in axes_asked(grid)],
         sheet=_file(grid.folder / SHEET),
         page=_file(grid.folder / PAGE),
+    )
+
+
+def _thumbnails(grid: DrawnGrid) -> GridThumbnails | None:
+    small, path = grid.thumbnails, grid.folder / THUMBNAILS
+    version = _version(path)
+    if small is None or not version:
+        return None
+    return GridThumbnails(
+        path=str(path),
+        version=version,
+        width=small.width,
+        height=small.height,
+        columns=small.columns,
+        rows=-(-len(small.digests) // small.columns),
     )
 
 

@@ -21,7 +21,16 @@ from fastapi.responses import FileResponse
 from pydantic import BaseModel, Field
 
 from lorasmith.core.errors import UserError
-from lorasmith.grids.record import CELLS, PAGE, RECORD, SHEET, SMALL_SHEET, DrawnGrid, read_grid
+from lorasmith.grids.record import (
+    CELLS,
+    PAGE,
+    RECORD,
+    SHEET,
+    SMALL_SHEET,
+    THUMBNAILS,
+    DrawnGrid,
+    read_grid,
+)
 from lorasmith.grids.votes import VOTES, Answer, cast
 from lorasmith.jobs.file_tools.forms import command_line, words_of
 from lorasmith.jobs.grid import GridRequest
@@ -194,7 +203,7 @@ def _opened(studio: Studio, folder: Path) -> DrawnGrid:
         OutsideError: what belongs to it leads out, by a link.
         RunError: there is none, or its record is damaged.
     """
-    for name in (RECORD, VOTES, CELLS, SMALL_SHEET):
+    for name in (RECORD, VOTES, CELLS, SMALL_SHEET, THUMBNAILS):
         studio.roots.resolve(str(folder / name))
     return read_grid(folder)
 
