@@ -90,8 +90,7 @@ KINDS: Mapping[str, KindFacts] = {
         defaults={"optimizer.lr": EMBEDDING_LR},
         keeps_base=True,
         contrast=_embedding_contrast,
-        compared="look at its samples, or draw with snapshots by their files' names, as "
-        '`lorasmith generate "a NAME-000001" --embedding-dir RUN`',
+        compared="look at its snapshots side by side: `lorasmith grid --epochs RUN`",
     ),
     "lora+embedding": KindFacts(
         "a LoRA with an embedding",
@@ -106,8 +105,7 @@ KINDS: Mapping[str, KindFacts] = {
         _full_parts,
         one_pass=lambda settings: settings.full.fused_backward,
         defaults={"optimizer.lr": 5e-6},  # diffusers' DreamBooth example.
-        compared="look at its samples, or draw with snapshots: "
-        '`lorasmith grid PROMPT --x "checkpoint=ONE.safetensors,OTHER.safetensors"`',
+        compared="look at its snapshots side by side: `lorasmith grid --epochs RUN`",
     ),
     "slider": KindFacts(
         "a slider", ("adapter", "slider"), _slider_parts, defaults=SLIDER, contrast=_slider_contrast

@@ -151,12 +151,14 @@ class Value:
     """A place on an axis: what stands above it, and what it does.
 
     Args:
-        file: the LoRA that it draws with, where it names one.
+        file: what was trained that it draws with, where it names one.
+        changes: as of :class:`AxisType`, where it is other things than the axis' own.
     """
 
     label: str
     apply: Callable[[CellSpec], CellSpec]
     file: Path | None = None
+    changes: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +211,13 @@ class Axis:
     @property
     def order(self) -> int:
         return self.kind.order if self.kind else 0
+
+    @property
+    def changes(self) -> frozenset[str]:
+        """What no second axis may change as well."""
+        own = self.kind.changes if self.kind else ""
+        each = (own if value.changes is None else value.changes for value in self.values)
+        return frozenset(thing for changes in each for thing in changes.split())
 
 
 NO_AXIS = Axis("", None, (Value("", lambda spec: spec),))

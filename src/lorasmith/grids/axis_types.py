@@ -12,6 +12,7 @@ from lorasmith.core.errors import Problem, PromptError, UserError
 from lorasmith.core.files import user_path
 from lorasmith.core.text import did_you_mean, parse_size, shortlist
 from lorasmith.grids.axes import Axis, AxisType, CellSpec, LoraEdit, Value, split_blocks
+from lorasmith.grids.snapshot_forms import SnapshotForm, form_of
 from lorasmith.grids.snapshots import (
     Snapshot,
     choose,
@@ -280,7 +281,7 @@ def _loras(items: list[str], target: str, sources: Sources) -> list[Value]:
 
 
 def _epochs(items: list[str], target: str, sources: Sources) -> list[Value]:
-    snapshots_of_runs: list[tuple[str, Snapshot]] = []
+    snapshots_of_runs: list[tuple[str, Snapshot, SnapshotForm]] = []
     run = ""
     for item in items:
         run_name, part = split_run(item)
@@ -290,17 +291,15 @@ def _epochs(items: list[str], target: str, sources: Sources) -> list[Value]:
         run = run_name
         snapshots = find_snapshots(find_run(run, sources.folders))
         sources.relatives += [s.path.stem for s in snapshots if s.path is not None]
-        snapshots_of_runs += [(run, snapshot) for snapshot in choose(snapshots, part, run)]
-    several = len({run for run, _ in snapshots_of_runs}) > 1
+        form = form_of(snapshots)
+        snapshots_of_runs += [(run, snapshot, form) for snapshot in choose(snapshots, part, run)]
+    several = len({run for run, _, _ in snapshots_of_runs}) > 1
     values = []
-    for run, snapshot in snapshots_of_runs:
+    for run, snapshot, form in snapshots_of_runs:
         label = snapshot.label
         if several and snapshot.path is not None:
             label = f"{_file_label(run)} {label}"
-        edit = LoraEdit(removed=True)
-        if snapshot.path is not None:
-            edit = LoraEdit(name=sources.library.add(snapshot.path))
-        values.append(_editing(label, target, edit, snapshot.path))
+        values.append(form.value(label, snapshot, target, sources))
     return values
 
 

@@ -96,7 +96,7 @@ def _clashes(axes: Sequence[Axis]) -> list[Problem]:
     for one, other in itertools.combinations(axes, 2):
         if one.kind is None or other.kind is None:
             continue
-        both = set(one.kind.changes.split()) & set(other.kind.changes.split())
+        both = one.changes & other.changes
         if both and one.target == other.target:
             names = sorted({one.kind.name, other.kind.name})
             what = f"both change the same thing ({' and '.join(names)})"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from lorasmith.config.values import UserPath
-from lorasmith.core.errors import Problem, Stopped, UserError, collect_problems
+from lorasmith.core.errors import Problem, RunError, Stopped, UserError, collect_problems
 from lorasmith.core.events import Controls, Notice, Observer
 from lorasmith.core.files import check_writable
 from lorasmith.formats.run_paths import runs_at
@@ -118,6 +118,8 @@ def _prepare(job: GridRequest, observer: Observer) -> _Work:
     if job.epochs is not None and sources is not None:
         folder = collect_problems(problems, partial(_run_folder, job.epochs, sources))
         if folder is not None:
+            axes |= collect_problems(problems, partial(_rows, job, sources)) or {}
+            axes = dict(sorted(axes.items()))
             run = collect_problems(problems, partial(_run_prompts, folder, job.prompt))
             out = job.out or folder / "grid"
     # Of a run that is not there or has no prompts, which is said, it is not missing here.
@@ -156,13 +158,30 @@ def _axes(job: GridRequest) -> dict[str, str]:
         raise UserError.of("strengths", "belongs to --epochs", hint)
     if job.epochs and (job.x or job.y):
         raise UserError.of("epochs", "sets --x and --y itself; only --z can be added")
-    x, y = job.x, job.y
-    if job.epochs:
-        x, y = f"epoch={job.epochs}", f"strength={job.strengths or STRENGTHS}"
-    given = {side: text for side, text in {"x": x, "y": y, "z": job.z}.items() if text}
+    x = f"epoch={job.epochs}" if job.epochs else job.x
+    given = {side: text for side, text in {"x": x, "y": job.y, "z": job.z}.items() if text}
     if not given:
         raise UserError.of("", "nothing varies", "give --x and --y, or --epochs RUN")
     return given
+
+
+def _rows(job: GridRequest, sources: Sources) -> dict[str, str]:
+    """The rows of ``--epochs``: strengths, of what has any.
+
+    Raises:
+        RunError: strengths are given, and it has none.
+    """
+    from lorasmith.grids.snapshot_forms import form_of
+    from lorasmith.grids.snapshots import find_run, find_snapshots, split_run
+
+    assert job.epochs is not None
+    run = find_run(split_run(job.epochs)[0], sources.folders)
+    if form_of(find_snapshots(run)).has_strength:
+        return {"y": f"strength={job.strengths or STRENGTHS}"}
+    if job.strengths:
+        what = f"{run} has trained no LoRA, and what it trained has no strength"
+        raise RunError.of("strengths", what, "leave it out")
+    return {}
 
 
 def _run_folder(epochs: str, sources: Sources) -> Path:

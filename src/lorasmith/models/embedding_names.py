@@ -62,6 +62,7 @@ class EmbeddingNames:
 
     def __init__(self, folder: Path | None = None, *, named: bool = True) -> None:
         self._named = named
+        self._added: set[str] = set()
         self.folder = folder
         found = [path for path in files_below(folder, EXTENSIONS) if _is_result(path, folder)]
         files = {path: read_embedding_header(path) for path in found if named or _is_small(path)}
@@ -93,6 +94,18 @@ class EmbeddingNames:
     def names(self) -> tuple[str, ...]:
         return tuple(self._by_name)
 
+    def add(self, source: EmbeddingSource) -> str:
+        """Know one that may lie outside of the folder, and that gives way to nothing; returns the
+        name to call it by."""
+        path = source.path
+        for name in (source.name, f"{path.parent.name}/{path.stem}", path.as_posix()):
+            known = self.called(name)
+            if known is None or (known.path.resolve(), known.name) == (path.resolve(), name):
+                self._added.add(name)
+                self._know({**self._by_name, name: source}, {})
+                return name
+        raise AssertionError(path)  # Its whole path is no other file's name.
+
     def carrying(self, files: Sequence[Path]) -> Self:
         """The same with the embeddings that LoRA files carry, before its own of those names."""
         carried = {
@@ -103,7 +116,11 @@ class EmbeddingNames:
         plain: set[str] = set()
         if not self._named:
             plain = {word.casefold() for path in files for word in _trained_words(path)}
-        given_way = {name: one for name, one in self._by_name.items() if name.casefold() in plain}
+        given_way = {
+            name: one
+            for name, one in self._by_name.items()
+            if name.casefold() in plain and name not in self._added
+        }
         if not carried and not given_way:
             return self
         others = copy(self)

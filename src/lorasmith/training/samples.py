@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lorasmith.config.kinds import refuse_without_loras
 from lorasmith.config.load import load_settings
 from lorasmith.config.sample_prompts import RANDOM_SEED, SamplePrompt
 from lorasmith.config.schema import TrainSettings
@@ -20,6 +19,7 @@ from lorasmith.models.families.table import Architecture
 from lorasmith.models.reference import ModelReference
 from lorasmith.prompts.parse import parse_prompt
 from lorasmith.sampling.request import ImageRequest
+from lorasmith.training.kinds.table import kind_of
 from lorasmith.training.runs.folder import RunFolder
 
 # Captions stand in for prompts when none are given; two are enough to see something by.
@@ -110,13 +110,12 @@ def read_run(folder: Path, prompt: str | None = None) -> RunPrompts | None:
 
     Raises:
         SettingsError: its settings cannot be read.
-        RunError: it drew no samples and names no prompts, or what it trains is no LoRA.
+        RunError: it drew no samples and names no prompts.
     """
     run = RunFolder(folder)
     if not run.settings.is_file():
         return None
     settings = load_settings(run.settings)
-    refuse_without_loras(folder, settings, "grid --epochs")
     own_prompts: list[str | SamplePrompt] = [prompt] if prompt else settings.sample.prompts
     prompts = own_prompts or list[str | SamplePrompt](_drawn_prompts(run))
     if not prompts:
@@ -140,6 +139,7 @@ def _request(settings: TrainSettings, prompts: Sequence[str | SamplePrompt]) -> 
     request = (with_trigger or requests)[0]
     if request.seed == RANDOM_SEED:  # Images of a grid differ in their axes alone.
         request = replace(request, seed=settings.sample.seed)
+    request = kind_of(settings).sample(settings, request)
     return replace(request, clip_skip=request.clip_skip or settings.model.clip_skip)
 
 

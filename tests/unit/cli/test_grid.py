@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from tests.made_up_runs import write_run
 
 from lorasmith.adapters.file import save_lora
@@ -15,9 +18,14 @@ from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.cli.main import cli
 from lorasmith.config.dump import dump_toml
 from lorasmith.config.load import load_settings
+from lorasmith.core.files import read_safetensors_header
+from lorasmith.formats.embedding_keys import WORD, bundled
+from lorasmith.models.embedding_file import save_embedding
 from lorasmith.models.load import load_model
+from lorasmith.models.open import locate
 from lorasmith.prompts.infotext import Infotext
 from lorasmith.sampling.infotext import read_infotext
+from lorasmith.tensors.rng import normal
 
 FAST = ("--steps", "1", "--cfg", "1", "--size", "32x32")
 
@@ -33,11 +41,7 @@ def run(*args: str) -> Result:
     return result
 
 
-@pytest.fixture
-def trained(tmp_path: Path) -> Path:
-    """A run of two epochs, as far as a grid looks at it."""
-    folder = tmp_path / "runs" / "zorp"
-    folder.mkdir(parents=True)
+def write_settings(folder: Path, **more: str) -> None:
     prompts = ["red body, star", "zorp, star", "zorp, smile"]
     overrides = {
         "data.path": "pictures",
@@ -48,8 +52,16 @@ def trained(tmp_path: Path) -> Path:
         "sample.cfg": "2",
         "sample.size": "32",
     }
-    text = dump_toml(load_settings(None, overrides))
+    text = dump_toml(load_settings(None, {**overrides, **more}))
     (folder / "settings.toml").write_text(text, encoding="utf-8")
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> Path:
+    """A run of two epochs, as far as a grid looks at it."""
+    folder = tmp_path / "runs" / "zorp"
+    folder.mkdir(parents=True)
+    write_settings(folder)
     network = AdapterNetwork.create(load_model("demo").adapter_roots(), rank=1)
     for name in ("zorp-000001", "zorp"):
         save_lora(folder / f"{name}.safetensors", network.state_dict(), {"name": name})
@@ -140,27 +152,125 @@ def test_another_programs_run_needs_a_prompt(trained: Path) -> None:
     assert run("zorp", "--epochs", "zorp:1", "--strengths", "1", *FAST).exit_code == 0
 
 
+@pytest.fixture
+def of_embedding(trained: Path) -> Path:
+    """A run of two epochs of an embedding."""
+    for path in trained.glob("*.safetensors"):
+        path.unlink()
+    write_settings(trained, **{"train.kind": "embedding", "embedding.names": "zorp"})
+    for name, seed in (("zorp-000001", 1), ("zorp", 2)):
+        vectors = normal((2, 64), seed, name)
+        save_embedding(trained / f"{name}.safetensors", {"emb_params": vectors}, {WORD: "zorp"})
+    return trained
+
+
+def one_picture(out: str, seed: int, *args: str) -> np.ndarray:
+    """What `lorasmith generate` draws."""
+    shown = ("--seed", str(seed), "--steps", "1", "--cfg", "2", "--size", "32x32", "--out", out)
+    result = CliRunner().invoke(cli, ["generate", *args, *shown])
+    assert result.exit_code == 0, result.output
+    (path,) = Path(out).glob("*.png")
+    return pixels(path)
+
+
+def pixels(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def cells(folder: Path) -> list[np.ndarray]:
+    """The pictures of a grid's only row."""
+    record = json.loads((folder / "grid.json").read_text())
+    return [pixels(folder / one["file"]) for one in record["cells"]]
+
+
+def test_an_embeddings_epochs_are_drawn_by_their_files(of_embedding: Path, tmp_path: Path) -> None:
+    result = run("(zorp:1.2), star", "--epochs", "zorp")
+    assert result.exit_code == 0, result.output
+    found = infos(of_embedding / "grid")
+    assert {info.prompt for info in found} == {"(zorp-000001:1.2), star", "(zorp:1.2), star"}
+    first, second = cells(of_embedding / "grid")
+    assert (first != second).any()
+    # The same files elsewhere, under the word that they were trained as.
+    for name, cell in (("zorp-000001", first), ("zorp", second)):
+        alone = tmp_path / f"only {name}"
+        alone.mkdir()
+        shutil.copy(of_embedding / f"{name}.safetensors", alone / "zorp.safetensors")
+        drawn = one_picture(f"by {name}", 40, "(zorp:1.2), star", "--embedding-dir", str(alone))
+        assert np.array_equal(drawn, cell)
+
+
+def test_a_checkpoints_epochs_each_draw_as_a_model(trained: Path) -> None:
+    for path in trained.glob("*.safetensors"):
+        path.unlink()
+    write_settings(trained, **{"train.kind": "full"})
+    demo, metadata = load_file(locate("demo")), read_safetensors_header(locate("demo")).metadata
+    first, second = (trained / f"{name}.safetensors" for name in ("zorp-000001", "zorp"))
+    for path, factor in ((first, 1.1), (second, 1.4)):
+        changed = {name: tensor * factor for name, tensor in demo.items() if ".out." in name}
+        save_file({**demo, **changed}, path, metadata)
+    result = run("--epochs", "zorp:0-2")
+    assert result.exit_code == 0, result.output
+    assert "base models 3" in result.output
+    assert {info.prompt for info in infos(trained / "grid")} == {"zorp, star"}
+    drawn = cells(trained / "grid")
+    record = json.loads((trained / "grid" / "grid.json").read_text())
+    assert record["axes"][0]["values"] == ["base model", "epoch 1", "epoch 2"]
+    for number, model in enumerate(("demo", str(first), str(second))):
+        alone = one_picture(f"by {number}", 41, "zorp, star", "--model", model)
+        assert np.array_equal(alone, drawn[number])
+    assert (drawn[0] != drawn[1]).any()
+    assert (drawn[1] != drawn[2]).any()
+    clash = run("--epochs", "zorp", "--z", "checkpoint=demo", "--dry-run")
+    assert "both change the same thing (checkpoint and epoch)" in " ".join(clash.output.split())
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("--epochs", "zorp", "--strengths", "1"), "what it trained has no strength"),
+        (("--epochs", "zorp:0"), "the base model alone, which has no such word"),
+        (("a star", "--epochs", "zorp"), "does not name the embedding"),
+        (("zorp", "--x", "epoch@zorp=zorp"), "@zorp names a LoRA"),
+    ],
+)
+def test_what_an_embeddings_grid_cannot_have(
+    of_embedding: Path, args: tuple[str, ...], said: str
+) -> None:
+    result = run(*args, "--dry-run", "--lora-dir", "runs")
+    assert result.exit_code == 2
+    assert said in " ".join(result.output.split())
+
+
+def test_words_of_one_file_are_not_told_apart(of_embedding: Path) -> None:
+    vectors = {bundled(name, "emb_params"): normal((1, 64), 1, name) for name in ("zorp", "hat")}
+    for path in of_embedding.glob("*.safetensors"):
+        save_embedding(path, vectors, {})
+    result = run("--epochs", "zorp")
+    assert result.exit_code == 2
+    assert "has several words" in " ".join(result.output.split())
+
+
 @pytest.mark.parametrize(
     ("kind", "said", "hint"),
     [
-        ("embedding", "has trained an embedding", "--embedding-dir"),
-        ("full", "has trained a checkpoint", "--x"),
+        ("embedding", "has trained an embedding", "grid --epochs"),
+        ("full", "has trained a checkpoint", "grid --epochs"),
     ],
 )
-def test_what_is_no_lora_is_refused_at_once(
+def test_pick_refuses_what_is_no_lora_at_once(
     tmp_path: Path, kind: str, said: str, hint: str
 ) -> None:
     folder = tmp_path / "runs" / "zorp"
     chosen = {"train.kind": kind, "captions.trigger": "zorp", "sample.prompts": '["zorp, star"]'}
     write_run(folder, **chosen)
-    for result in (run("--epochs", "zorp"), CliRunner().invoke(cli, ["pick", str(folder)])):
-        assert result.exit_code == 2
-        text = " ".join(result.stderr.split())
-        assert f"{said}, and" in text
-        assert "compares LoRAs alone" in text
-        assert hint in text
-        assert "<lora:" not in text
-        assert "measuring" not in result.output
+    result = CliRunner().invoke(cli, ["pick", str(folder)])
+    assert result.exit_code == 2
+    text = " ".join(result.stderr.split())
+    assert f"{said}, and" in text
+    assert "compares LoRAs alone" in text
+    assert hint in text
+    assert "measuring" not in result.output
 
 
 def test_a_run_without_prompts_is_told_once(trained: Path) -> None:
