@@ -1,7 +1,8 @@
 import { useState } from "preact/hooks";
 import { remember, remembered } from "../session";
 
-const RESOLUTIONS = [256, 512, 768, 1024];
+/** The first is the demo model's. */
+const RESOLUTIONS = [64, 256, 512, 768, 1024];
 
 /** The resolution of training that the pages speak of, px; kept in this browser. */
 export function useResolution(): [number, (next: number) => void] {

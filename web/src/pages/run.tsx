@@ -11,7 +11,7 @@ import { RUN_TONES, RunTable } from "../components/run_table";
 import { SampleGrid } from "../components/sample_grid";
 import { Tabs } from "../components/tabs";
 import { bytes, duration, figure, parentOf, quantity } from "../format";
-import { addJob, askJob, jobOfRun, pickOfRun } from "../jobs";
+import { addJob, askJob, jobOfRun, pickOfRun, running } from "../jobs";
 import { useKeys } from "../keys";
 import { both, lazily } from "../lazily";
 import { styled } from "../styled";
@@ -64,8 +64,14 @@ function AllRuns() {
       {runs.error !== undefined && <Failed error={runs.error} />}
       {runs.data?.length === 0 && (
         <p class="empty">
-          There are no runs here yet. <a href={to("/train", { project })}>Set one up</a>, or try the demo on{" "}
-          <a href="/">Home</a>.
+          {running.value.length ? (
+            "A job is at work. If it trains, its run stands here as soon as it begins."
+          ) : (
+            <>
+              There are no runs here yet. <a href={to("/train", { project })}>Set one up</a>, or try the demo on{" "}
+              <a href="/">Home</a>.
+            </>
+          )}
         </p>
       )}
       {!!runs.data?.length && (
