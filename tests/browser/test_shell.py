@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
-from tests.browser.conftest import NARROW_TOO, Serve, require_open_to_everybody
+from tests.browser.conftest import NARROW_TOO, Serve, require_open_to_everybody, violations
 
 
 def test_a_first_visit(serve: Serve, page, workspace: Path) -> None:
@@ -33,6 +34,18 @@ def test_keys_are_listed_and_dialogs_give_the_focus_back(
     page.get_by_role("button", name="Open a folder").focus()
     page.keyboard.press("?")
     page.get_by_role("dialog", name="Keys").wait_for()
+    page.keyboard.press("Escape")
+    page.get_by_role("dialog").wait_for(state="detached")
+    assert page.evaluate("document.activeElement.textContent").startswith("Open a folder")
+
+    # From there to a report of a bug, which says what is in it before it is saved.
+    page.keyboard.press("?")
+    page.get_by_role("button", name="Report a bug").click()
+    page.get_by_role("row", name="doctor.json").wait_for()
+    assert violations(page) == []
+    with page.expect_download() as saved:
+        page.get_by_role("link", name="Save the zip").click()
+    assert "doctor.json" in zipfile.ZipFile(saved.value.path()).namelist()
     page.keyboard.press("Escape")
     page.get_by_role("dialog").wait_for(state="detached")
     assert page.evaluate("document.activeElement.textContent").startswith("Open a folder")

@@ -206,7 +206,7 @@ client = TestClient(app, base_url="http://127.0.0.1")
 for values in ({{"adapter.rank": 8}}, {{"optimizer.lr": 1e-4}}, {{"adapter.rank": "x"}}):
     answer = client.post("/api/plan", json={{"data": "p", "preset": "character", "values": values}})
     assert answer.status_code == 200
-for address in ("runs", "settings", "presets"):
+for address in ("runs", "settings", "presets", "bug-report"):
     assert client.get("/api/" + address).status_code == 200
 print("torch" in sys.modules)
 """

@@ -81,6 +81,7 @@ const ProjectStrip = lazily(
 );
 const Queue = lazily(async () => (await import("./components/queue_list")).Queue, false);
 const Keys = lazily(async () => (await import("./components/keys_list")).Keys, false);
+const BugReport = lazily(async () => (await import("./components/bug_report")).BugReport, false);
 // Its room is there at once, so that nothing moves when it comes.
 document.documentElement.classList.toggle("with-strip", project.value !== "" || remembered(LAST_PROJECT) !== "");
 
@@ -96,7 +97,9 @@ export function fetchPage(): void {
 
 export function App() {
   const page = PAGES.find((each) => each.path === path.value);
-  const [over, setOver] = useState<"" | "queue" | "keys">("");
+  const [over, setOver] = useState<"" | "queue" | "keys" | "bug">("");
+  // Once the dialog before is gone and the focus is back where it was.
+  const follow = (next: "bug") => (setOver(""), requestAnimationFrame(() => setOver(next)));
   useKeys([
     { keys: "?", does: "Show the keys", run: () => setOver("keys") },
     { keys: "q", does: "Show the queue", run: () => setOver("queue") },
@@ -136,7 +139,7 @@ export function App() {
         <span class="push" />
         <QueueButton onClick={() => setOver("queue")} />
         <ThemeButton />
-        <Button kind="quiet" label="Keys" onClick={() => setOver("keys")}>
+        <Button kind="quiet" label="Keys and help" onClick={() => setOver("keys")}>
           ?
         </Button>
       </header>
@@ -150,7 +153,8 @@ export function App() {
       )}
       {page ? <page.show key={page.path} /> : <Nowhere />}
       {over === "queue" && <Queue onClose={() => setOver("")} />}
-      {over === "keys" && <Keys onClose={() => setOver("")} />}
+      {over === "keys" && <Keys onReport={() => follow("bug")} onClose={() => setOver("")} />}
+      {over === "bug" && <BugReport onClose={() => setOver("")} />}
       <Notices />
     </>
   );

@@ -6,7 +6,7 @@ import click
 
 from lorasmith.cli.options import command_for, run_shown
 from lorasmith.core.terminal import echo, echo_json
-from lorasmith.core.text import bytes_text
+from lorasmith.core.text import bytes_text, quantity
 from lorasmith.jobs.workspace.bug_report import ReportBugRequest
 
 
@@ -18,7 +18,10 @@ def report_bug(request: ReportBugRequest, as_json: bool) -> None:
         echo_json(report.to_json())
         return
     for file in report.files:
-        note = " (its end)" if file.is_cut else ""
+        notes = ["its end"] if file.is_cut else []
+        if file.lines_changed:
+            notes.append(f"taken out of {quantity(file.lines_changed, 'line')}")
+        note = f" ({', '.join(notes)})" if notes else ""
         echo(f"  {bytes_text(len(file.text.encode())):>8}  {file.name}{note}")
     for name in report.left_out:
         echo(f"  left out  {name}: is no text")

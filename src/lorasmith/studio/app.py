@@ -19,6 +19,7 @@ from lorasmith.core.errors import Problem, UserError
 from lorasmith.jobs.curating.changes import ConflictError
 from lorasmith.studio.api import (
     bootstraps,
+    bug_report,
     changes,
     dataset,
     dataset_pictures,
@@ -59,6 +60,7 @@ ROUTERS = tuple(
         lora_files,
         grids,
         jobs,
+        bug_report,
         changes,
     )
 )

@@ -169,6 +169,46 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/bug-report": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Contents
+         * @description What would be in a report of the workspace's newest runs, or of each ``run``.
+         */
+        get: operations["contents_api_bug_report_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/bug-report/zip": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * As Zip
+         * @description The report itself, as it is now; nothing is written here.
+         */
+        get: operations["as_zip_api_bug_report_zip_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/dataset/audit": {
         parameters: {
             query?: never;
@@ -3269,6 +3309,22 @@ export interface components {
             wrong: string[];
         };
         /**
+         * FileInReport
+         * @description Args:
+         *         cut: the beginning was left out.
+         *         lines_changed: lines that something was taken out of, or that were left out.
+         */
+        FileInReport: {
+            /** Bytes */
+            bytes: number;
+            /** Cut */
+            cut: boolean;
+            /** Lines Changed */
+            lines_changed: number;
+            /** Name */
+            name: string;
+        };
+        /**
          * FileOnPage
          * @description ``command``: what draws a list in a shell; "" of wildcards.
          */
@@ -5161,6 +5217,23 @@ export interface components {
             /** Kept */
             kept: string;
         };
+        /**
+         * ReportContents
+         * @description Args:
+         *         left_out: files that are no text, by name.
+         *         bytes: of the zip.
+         *         command_line: what writes it in a shell.
+         */
+        ReportContents: {
+            /** Bytes */
+            bytes: number;
+            /** Command Line */
+            command_line: string;
+            /** Files */
+            files: components["schemas"]["FileInReport"][];
+            /** Left Out */
+            left_out: string[];
+        };
         /** Root */
         Root: {
             /** Name */
@@ -6402,6 +6475,70 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["OfferedPictures"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    contents_api_bug_report_get: {
+        parameters: {
+            query?: {
+                captions?: boolean;
+                run?: string[] | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ReportContents"];
+                };
+            };
+            /** @description what is wrong, by the library */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problems"];
+                };
+            };
+        };
+    };
+    as_zip_api_bug_report_zip_get: {
+        parameters: {
+            query?: {
+                captions?: boolean;
+                run?: string[] | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/zip": string;
                 };
             };
             /** @description what is wrong, by the library */

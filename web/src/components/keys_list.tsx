@@ -1,11 +1,25 @@
-// The keys that count on the page that is shown.
+// The keys that count on the page that is shown, and where else there is help.
 import { allKeys, keysVersion } from "../keys";
+import { Button } from "./button";
 import { Dialog } from "./dialog";
 
-export function Keys({ onClose }: { onClose: () => void }) {
+interface Props {
+  onReport: () => void;
+  onClose: () => void;
+}
+
+export function Keys({ onReport, onClose }: Props) {
   keysVersion.value;
   return (
-    <Dialog title="Keys" onClose={onClose}>
+    <Dialog
+      title="Keys"
+      onClose={onClose}
+      footer={
+        <Button kind="quiet" icon="warning" onClick={onReport}>
+          Report a bug…
+        </Button>
+      }
+    >
       <dl class="keys">
         {allKeys()
           .filter((key) => key.does)

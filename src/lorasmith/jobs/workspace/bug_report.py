@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import io
 import json
 import os
 import platform
@@ -23,6 +24,7 @@ from lorasmith.advice.doctor.finding import shorten
 from lorasmith.config.values import UserPath
 from lorasmith.core.errors import RunError
 from lorasmith.core.events import Controls, Observer
+from lorasmith.core.file_names import shell_word
 from lorasmith.core.files import atomic_path
 from lorasmith.jobs.queue.ledger import Ledger
 from lorasmith.jobs.queue.records import JobRecord
@@ -64,11 +66,13 @@ class ReportFile:
         name: in the zip.
         text: as it is there, with nothing of the user's in it.
         is_cut: the beginning was left out.
+        lines_changed: lines that something was taken out of, or that were left out.
     """
 
     name: str
     text: str
     is_cut: bool = False
+    lines_changed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +91,12 @@ class BugReport:
         return {
             "path": str(self.path) if self.path is not None else None,
             "files": [
-                {"name": file.name, "bytes": len(file.text.encode()), "cut": file.is_cut}
+                {
+                    "name": file.name,
+                    "bytes": len(file.text.encode()),
+                    "cut": file.is_cut,
+                    "lines_changed": file.lines_changed,
+                }
                 for file in self.files
             ],
             "left_out": list(self.left_out),
@@ -126,13 +135,28 @@ class ReportBugRequest(JobRequest):
         report = gather_report(self.workspace, self.run_folders, captions=self.captions)
         if self.dry_run:
             return report
-        with (
-            atomic_path(self.out) as temporary,
-            zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive,
-        ):
-            for file in report.files:
-                archive.writestr(file.name, file.text)
+        with atomic_path(self.out) as temporary:
+            temporary.write_bytes(zip_of(report))
         return BugReport(self.out, report.files, report.left_out)
+
+
+def zip_of(report: BugReport) -> bytes:
+    """The files of a report, as a zip."""
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in report.files:
+            archive.writestr(file.name, file.text)
+    return sink.getvalue()
+
+
+def report_line(workspace: Path, runs: Sequence[Path] = (), *, captions: bool = False) -> str:
+    """What writes such a report in a shell."""
+    words = ["lorasmith", "report-bug", str(workspace)]
+    for run in runs:
+        words += ["--run", str(run)]
+    if captions:
+        words.append("--captions")
+    return " ".join(map(shell_word, words))
 
 
 def gather_report(
@@ -149,22 +173,28 @@ def gather_report(
     """
     from lorasmith.advice.doctor.doctor import doctor
 
-    about = json.dumps(doctor(quick=True).to_json(), indent=2, ensure_ascii=False)
-    files = [ReportFile("doctor.json", without_names(about))]
-    left_out: list[str] = []
     folders = [existing_run_folder(run).path for run in runs] or [
         Path(run.path) for run in RunReader().runs(workspace)[:MOST_RUNS]
     ]
+    about = json.dumps(doctor(quick=True).to_json(), indent=2, ensure_ascii=False)
+    files = [_report_file("doctor.json", about)]
+    left_out: list[str] = []
     sources = [*_of_queue(workspace, files), *_of_runs(folders, captions)]
     for name, path in sources:
         text, is_cut = _end_of(path)
         if text is None:
             left_out.append(without_names(name))
             continue
-        if not captions:
-            text = "".join(line for line in text.splitlines(True) if not _LISTING.search(line))
-        files.append(ReportFile(without_names(name), without_names(text), is_cut))
+        files.append(_report_file(name, text, is_cut, captions))
     return BugReport(None, tuple(files), tuple(left_out))
+
+
+def _report_file(name: str, text: str, is_cut: bool = False, captions: bool = False) -> ReportFile:
+    lines = text.splitlines(True)
+    kept = lines if captions else [line for line in lines if not _LISTING.search(line)]
+    told = without_names("".join(kept))
+    changed = sum(one != other for one, other in zip(kept, told.splitlines(True), strict=False))
+    return ReportFile(without_names(name), told, is_cut, len(lines) - len(kept) + changed)
 
 
 def without_names(text: str) -> str:
@@ -195,7 +225,7 @@ def _of_queue(workspace: Path, files: list[ReportFile]) -> Iterator[tuple[str, P
     # Its command line has the words of the command beside each other, where secrets are known.
     rows = [JobRecord.of(ledger, job).model_dump(exclude={"command"}) for job in jobs[:100]]
     text = json.dumps(rows, indent=2, ensure_ascii=False)
-    files.append(ReportFile("queue/jobs.json", without_names(text)))
+    files.append(_report_file("queue/jobs.json", text))
     for job in jobs[:MOST_JOBS]:
         settings = ledger.job_folder(job.id) / "settings.toml"
         for path in (settings, ledger.try_folder(job) / LOG):

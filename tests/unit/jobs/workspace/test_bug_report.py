@@ -64,6 +64,7 @@ def test_nothing_of_the_user_gets_in(workspace: Path, tmp_path: Path) -> None:
     out = tmp_path / "report.zip"
     told = report(str(workspace), "--out", str(out))
     assert "left out  queue/1/settings.toml: is no text" in told
+    assert "queue/1/log.txt (taken out of 5 lines)" in told
     with zipfile.ZipFile(out) as archive:
         texts = {name: archive.read(name).decode("utf-8") for name in archive.namelist()}
     assert {"doctor.json", "queue/jobs.json", "queue/1/log.txt"} <= set(texts)
