@@ -33,6 +33,11 @@ class Server:
         else:
             self.process.wait(seconds)
 
+    def kill(self) -> None:
+        """At once, as a crash does."""
+        self.process.kill()
+        self.wait()
+
     def end(self) -> None:
         """As Ctrl-C does; nothing, where it has ended."""
         if isinstance(self.process, BaseProcess):

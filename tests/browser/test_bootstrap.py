@@ -64,8 +64,7 @@ def test_two_rounds_from_one_drawing_to_a_lora(tmp_path: Path, serve: Serve, pag
     page.set_viewport_size({"width": 1280, "height": 800})
     bar.get_by_role("button", name="Keep 1 and go on").click()
     page.get_by_role("region", name="What it does").wait_for()
-    server.process.kill()
-    server.process.wait(20)
+    server.kill()
 
     folder = workspace / "mine" / "bootstrap" / "zorp"
     server = serve(workspace)

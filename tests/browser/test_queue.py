@@ -69,8 +69,7 @@ def test_a_sweep_outlives_the_studio_and_the_runner(
     progress = second.get_by_role("list", name="Running").get_by_text("training")
     progress.wait_for(timeout=PATIENCE)
 
-    studio.process.kill()
-    studio.wait()
+    studio.kill()
     (runner,) = [one for one in of_workspace(workspace) if RUNNER in one.cmdline()]
     runner.kill()
     second.get_by_text("The studio does not answer").wait_for()
