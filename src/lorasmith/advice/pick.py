@@ -15,6 +15,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,12 +33,13 @@ from lorasmith.measures.records import (
     FULL,
     HIGH,
     LOW,
-    PARTS,
     VERSION,
     Measures,
     MeasuresFile,
 )
 from lorasmith.measures.verdict import WORDS, Facts, State, Verdict, judge
+from lorasmith.training.early_stopping import extent_of
+from lorasmith.training.kinds.table import kind_of
 from lorasmith.training.setup.base_model import model_reference
 from lorasmith.training.setup.length import showings_of
 
@@ -164,7 +166,8 @@ def snapshot_measurer(
         model,
         build_objective(settings, model).schedule,
         eval_set,
-        extent=AT_LEISURE,
+        extent=extent_of(settings, AT_LEISURE),
+        open_snapshot=partial(kind_of(settings).on_model, settings),
         drawing=sample_request(settings.sample, "", 0, model.architecture.native_resolution),
         background=settings.data.background,
         folder=folder,
@@ -187,7 +190,7 @@ def _measure(
     measurer = snapshot_measurer(
         run.settings, run.eval_set, model, measures_file.folder, clip, observer, controls
     )
-    parts, total = itertools.count(1), len(remaining) * PARTS
+    parts, total = itertools.count(1), len(remaining) * measurer.parts
 
     def part_done() -> None:
         observer(Progress("measuring", next(parts), total))
@@ -284,14 +287,16 @@ def measures_key(
 
 def _work(run: PickRun, remaining: list[Candidate]) -> str:
     eval_set = run.eval_set
-    drawings = 3 * len(eval_set.prompts) + len(eval_set.plain)
+    strengths = extent_of(run.settings, AT_LEISURE).strengths
+    drawings = len(strengths) * len(eval_set.prompts) + len(eval_set.plain)
+    at = " at three strengths" if len(strengths) > 1 else ""
     loss = f"{eval_set.held_out or len(eval_set.dataset.items)} "
     kind = "held-out" if eval_set.held_out else "training"
     before = len(run.candidates) - len(remaining)
     already = f" ({before} known already)" if before else ""
     return (
         f"measuring {len(remaining)} snapshots{already}: for each the loss on {loss}{kind} "
-        f"pictures at three strengths, and {drawings} drawings"
+        f"pictures{at}, and {drawings} drawings"
     )
 
 
@@ -319,7 +324,9 @@ def table(picked: Picked) -> Table:
     kind = "held-out loss" if picked.run.eval_set.held_out else "loss"
     view = Table(box=None, pad_edge=False, header_style="bold")
     view.add_column("snapshot")
-    view.add_column(f"{kind} at\n{LOW}   {FULL}   {HIGH}", justify="right")
+    strengths = [key for key in (LOW, FULL, HIGH) if key in picked.measures[0].loss]
+    at = f" at\n{'   '.join(strengths)}" if len(strengths) > 1 else ""
+    view.add_column(f"{kind}{at}", justify="right")
     if has_drawings:
         view.add_column("likeness")
         view.add_column("copying", justify="right")
@@ -328,7 +335,7 @@ def table(picked: Picked) -> Table:
     view.add_column("", no_wrap=True)
     rows = zip(picked.run.candidates, picked.measures, picked.verdict.judged, strict=True)
     for number, (candidate, one, judgement) in enumerate(rows):
-        cells = [candidate.label, "  ".join(_share(one.loss[key]) for key in (LOW, FULL, HIGH))]
+        cells = [candidate.label, "  ".join(_share(one.loss[key]) for key in strengths)]
         if has_drawings:
             cells += [bar(one.likeness.get(FULL)), _plain(one.copying)]
         if plain:

@@ -7,7 +7,7 @@ guides compare epochs by.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from PIL import Image
@@ -51,7 +51,10 @@ def panels(measures: Sequence[Measures]) -> list[Panel]:
     """Those that this run has numbers for."""
     which = "held-out" if measures[0].held_out is not None else "training"
     losses: dict[str, Value] = {f"at {FULL}": lambda one: one.loss[FULL]}
-    losses |= {f"at {LOW}": lambda one: one.loss[LOW], f"at {HIGH}": lambda one: one.loss[HIGH]}
+    losses |= {
+        f"at {LOW}": lambda one: one.loss.get(LOW),
+        f"at {HIGH}": lambda one: one.loss.get(HIGH),
+    }
     every = [Panel(f"loss on {which} pictures, change since the base model", losses)]
     if measures[0].held_out is not None:
         both: dict[str, Value] = {"held-out": lambda one: one.held_out}
@@ -67,11 +70,17 @@ def panels(measures: Sequence[Measures]) -> list[Panel]:
     kinds: dict[str, Value] = {"distance to the nearest": lambda one: one.copying}
     kinds["diversity"] = lambda one: one.diversity
     every.append(Panel("copies of training pictures (below the line)", kinds, COPY))
-    return [
-        panel
-        for panel in every
-        if any(value(one) is not None for value in panel.curves.values() for one in measures)
-    ]
+    known = [replace(panel, curves=_known(panel.curves, measures)) for panel in every]
+    return [panel for panel in known if panel.curves]
+
+
+def _known(curves: dict[str, Value], measures: Sequence[Measures]) -> dict[str, Value]:
+    """Those that there are numbers for."""
+    return {
+        name: value
+        for name, value in curves.items()
+        if any(value(one) is not None for one in measures)
+    }
 
 
 def save_chart(path: Path, run: PickRun, measures: Sequence[Measures], verdict: Verdict) -> None:
@@ -186,6 +195,13 @@ def save_sheet(path: Path, run: PickRun, drawings: Path, verdict: Verdict) -> Pa
         (kind, number)
         for kind, most in SHOWN.items()
         for number in range(min(most, counts.get(kind, len(run.eval_set.prompts))))
+    ]
+    # What has no strength is drawn at none but its own.
+    stems = [one.drawings for one in run.candidates]
+    columns = [
+        (kind, number)
+        for kind, number in columns
+        if any((drawings / f"{stem}-{kind}-{number}.png").exists() for stem in stems)
     ]
     base = [("base", KINDS["1.0"] if kind != PLAIN else PLAIN, n) for kind, n in columns]
     rows = [[_opened(drawings / f"{name}-{kind}-{n}.png") for name, kind, n in base]]

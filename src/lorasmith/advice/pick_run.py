@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lorasmith.config.kinds import refuse_without_loras
+from lorasmith.config.kinds import refuse_unjudged
 from lorasmith.config.load import load_settings
 from lorasmith.config.schema import TrainSettings
 from lorasmith.core.errors import Problem, RunError, UserError, collect_problems
@@ -136,12 +136,12 @@ def open_run(
         images, plain, extent: see :func:`open_material`.
 
     Raises:
-        RunError: it is no run folder, holds no snapshot, or what it trains is no LoRA.
+        RunError: it is no run folder, holds no snapshot, or what it trains cannot be judged.
         UserError: its images or its base model are gone; all problems at once.
     """
     folder = existing_run_folder(path)
     settings = load_settings(folder.settings)
-    refuse_without_loras(folder.path, settings, "pick")
+    refuse_unjudged(folder.path, settings)
     state = read_status(folder).state
     candidates = find_candidates(folder, state)
     material = open_material(settings, images, plain, extent)

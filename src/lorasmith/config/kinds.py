@@ -37,8 +37,8 @@ class KindFacts:
         defaults: settings that nobody chose, where such runs want others than LoRAs; what a base
             says of settings is meant for LoRAs, too, and counts for less.
         keeps_base: captions without its words mean what they did, whatever it learns.
-        judged: its snapshots can be measured and compared.
-        compared: how its snapshots are compared, where they are no LoRAs: what is to be done.
+        judged: its snapshots can be measured, and a run ended by what they are.
+        unjudged: why ``pick`` cannot compare the snapshots of such a run, "" if it can.
         contrast: what such a run learns the difference between, if it is no run on images and their
             captions: two prompts, or the two sides of pairs of images.
         steps: optimizer steps of such a run, if it is not told how long.
@@ -50,7 +50,7 @@ class KindFacts:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     keeps_base: bool = False
     judged: bool = False
-    compared: str = ""
+    unjudged: Callable[[TrainSettings], str] = lambda settings: ""
     one_pass: Callable[[TrainSettings], bool] = lambda settings: False
     contrast: Callable[[TrainSettings], Contrast | None] = lambda settings: None
     steps: int = 500
@@ -90,7 +90,11 @@ KINDS: Mapping[str, KindFacts] = {
         defaults={"optimizer.lr": EMBEDDING_LR},
         keeps_base=True,
         contrast=_embedding_contrast,
-        compared="look at its snapshots side by side: `lorasmith grid --epochs RUN`",
+        unjudged=lambda settings: (
+            "it is an embedding to be avoided, and its drawings are not to be like the pictures"
+            if settings.embedding.negative
+            else ""
+        ),
     ),
     "lora+embedding": KindFacts(
         "a LoRA with an embedding",
@@ -105,7 +109,6 @@ KINDS: Mapping[str, KindFacts] = {
         _full_parts,
         one_pass=lambda settings: settings.full.fused_backward,
         defaults={"optimizer.lr": 5e-6},  # diffusers' DreamBooth example.
-        compared="look at its snapshots side by side: `lorasmith grid --epochs RUN`",
     ),
     "slider": KindFacts(
         "a slider", ("adapter", "slider"), _slider_parts, defaults=SLIDER, contrast=_slider_contrast
@@ -113,15 +116,14 @@ KINDS: Mapping[str, KindFacts] = {
 }
 
 
-def refuse_without_loras(run: Path, settings: TrainSettings, verb: str) -> None:
+def refuse_unjudged(run: Path, settings: TrainSettings) -> None:
     """
     Raises:
-        RunError: the run has no LoRAs, which are all that ``verb`` compares; says what to do.
+        RunError: ``pick`` cannot compare the run's snapshots; says why, and what to do.
     """
-    facts = kind_facts(settings)
-    if facts.compared:
-        what = f"has trained {facts.title}, and {verb} compares LoRAs alone"
-        raise RunError.of(run, what, facts.compared)
+    if why := kind_facts(settings).unjudged(settings):
+        hint = "look at its snapshots side by side: `lorasmith grid --epochs RUN`"
+        raise RunError.of(run, f"pick does not judge it: {why}", hint)
 
 
 def kind_facts(settings: TrainSettings) -> KindFacts:

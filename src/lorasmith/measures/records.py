@@ -44,6 +44,7 @@ class Extent:
             is smaller.
         strengths: at which is drawn with the trigger.
         plain_drawings: whether drawings without the trigger are compared, too.
+        has_strength: whether snapshots can be applied by less or more than they are.
     """
 
     loss_images: int = 8
@@ -52,6 +53,18 @@ class Extent:
     drawing_steps: int = 12
     strengths: tuple[float, ...] = STRENGTHS
     plain_drawings: bool = True
+    has_strength: bool = True
+
+    def without_strength(self) -> Extent:
+        """The same of what is there or not, and no more or less of it."""
+        return dataclasses.replace(self, strengths=(1.0,), has_strength=False)
+
+    def loss_strengths(self, *, drawn: bool) -> tuple[float, ...]:
+        """At which the loss is measured: what more would do tells of what is not learned yet, where
+        no drawings do."""
+        if not self.has_strength:
+            return self.strengths
+        return tuple(s for s in STRENGTHS if s <= 1 or not drawn or s in self.strengths)
 
 
 AT_LEISURE = Extent()
@@ -67,7 +80,7 @@ class Measures:
 
     Args:
         loss: by strength, of the held-out images if the run has any, else of training images; 1.4
-            may be left out where there are drawings.
+            may be left out where there are drawings, and all but 1.0 of what has no strength.
         by_picture: the same at 1.0 of each image, to compare snapshots image by image.
         training, held_out: of either kind at 1.0; ``None`` where nothing is held out.
         plain_moved: how far the predictions of prompts without the trigger have moved, in mean

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,8 +13,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from lorasmith.adapters.file import load_lora
-from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.core.events import Controls, Observer, ignore
 from lorasmith.data.augmentation.views import View, render
 from lorasmith.data.dataset import Dataset, Item
@@ -33,17 +30,16 @@ from lorasmith.measures.features import (
     nearest,
 )
 from lorasmith.measures.noise_probe import Predictions, Probe, Row
+from lorasmith.measures.on_model import LoraOnModel, OpenSnapshot, SnapshotOnModel
 from lorasmith.measures.records import (
     FULL,
     KINDS,
     PLAIN,
-    STRENGTHS,
     Extent,
     Measures,
     finite,
 )
 from lorasmith.models.diffusion_model import DiffusionModel
-from lorasmith.sampling.embeddings import carried_words
 from lorasmith.sampling.request import ImageRequest
 
 
@@ -58,6 +54,7 @@ class SnapshotMeasurer:
         drawing: the run's own way to draw: size, steps, guidance, sampler.
         background: what transparent images stand on.
         folder: for the drawings.
+        open_snapshot: reads what is measured.
         content: compares what images show; the model's own features when ``None``.
         draw_batch: images that are drawn at once; ``None`` chooses by their size.
     """
@@ -72,12 +69,13 @@ class SnapshotMeasurer:
         drawing: ImageRequest,
         background: str,
         folder: Path,
+        open_snapshot: OpenSnapshot = LoraOnModel,
         content: Content | None = None,
         draw_batch: int | None = None,
         observer: Observer = ignore,
         controls: Controls | None = None,
     ) -> None:
-        self._model, self._eval_set = model, eval_set
+        self._model, self._eval_set, self._open = model, eval_set, open_snapshot
         self._kinds = {key: kind for key, kind in KINDS.items() if float(key) in extent.strengths}
         self._controls = controls or Controls()
         self._drawings_of = Drawings(
@@ -113,9 +111,12 @@ class SnapshotMeasurer:
             self._references = self._extractor.look(references)
             base = self._extractor.look(self._drawings_of(eval_set.prompts, "base", KINDS[FULL]))
             self._base_distance = self._distance(base)
-        # What more would do tells of what is not learned yet, where no drawings do.
-        more = STRENGTHS if self._references is None else extent.strengths
-        self._loss_strengths = [one for one in STRENGTHS if one <= 1 or one in more]
+        self._loss_strengths = extent.loss_strengths(drawn=self._references is not None)
+
+    @property
+    def parts(self) -> int:
+        """What is measured of a snapshot: its predictions, and each kind of drawings."""
+        return 2 + len(self._kinds)
 
     def measure(
         self, path: Path, drawings: str, part_done: Callable[[], object] = lambda: None
@@ -124,36 +125,33 @@ class SnapshotMeasurer:
 
         Args:
             drawings: what the names of its drawings begin with.
-            part_done: is called after each of :data:`.PARTS`.
+            part_done: is called after each of :attr:`parts`.
 
         Raises:
-            LoraFileError: it is damaged.
+            UserError: it is damaged.
             Stopped: on a stop request; nothing of it is kept but drawings.
         """
         begin = time.perf_counter()
-        tensors = load_lora(path, finite=False).tensors  # what has diverged is measured as such
-        network = AdapterNetwork.load(tensors, self._model.adapter_roots(), where=str(path))
-        words = carried_words(path, self._model)
-        named = words.on(self._model) if words is not None else contextlib.nullcontext()
-        with network.attached(), named:
-            measures = self._probed(network)
+        snapshot = self._open(path, self._model)
+        with snapshot.attached():
+            measures = self._probed(snapshot)
             part_done()
-            features = self._drawings(network, drawings, part_done)
+            features = self._drawings(snapshot, drawings, part_done)
         measures = self._compared(measures, features)
         return replace(measures, seconds=time.perf_counter() - begin)
 
-    def _probed(self, network: AdapterNetwork) -> Measures:
+    def _probed(self, snapshot: SnapshotOnModel) -> Measures:
         """The measures that need no drawing."""
         probe = self._held_out or self._training
         loss, by_image, predictions = {}, [], None
         for strength in self._loss_strengths:
-            network.set_strength(strength, strength)
+            snapshot.set_strength(strength)
             predicted = self._predict(probe)
             change = probe.change(predicted)
             loss[f"{strength:.1f}"] = finite(change.mean())
             if strength == 1.0:
                 by_image, predictions = [finite(value) for value in change], predicted
-        network.set_strength()
+        snapshot.set_strength(1.0)
         assert predictions is not None
         on_training = predictions if probe is self._training else self._predict(self._training)
         plain_moved = plain_loss = None
@@ -171,7 +169,7 @@ class SnapshotMeasurer:
             held_out=loss[FULL] if self._held_out is not None else None,
             plain_moved=plain_moved,
             plain_loss=plain_loss,
-            norms=_norms(network),
+            norms={part: finite(norm) for part, norm in snapshot.norms().items()},
             errors=known(errors),
         )
 
@@ -180,23 +178,23 @@ class SnapshotMeasurer:
         return probe.predict()
 
     def _drawings(
-        self, network: AdapterNetwork, stem: str, part_done: Callable[[], object]
+        self, snapshot: SnapshotOnModel, stem: str, part_done: Callable[[], object]
     ) -> dict[str, list[Image.Image]]:
         drawings: dict[str, list[Image.Image]] = {}
         eval_set = self._eval_set
         for key, kind in self._kinds.items():
             if self._references is not None:
-                network.set_strength(float(key), float(key))
+                snapshot.set_strength(float(key))
                 drawings[key] = self._drawings_of(eval_set.prompts, stem, kind)
             part_done()
-        network.set_strength()
+        snapshot.set_strength(1.0)
         if self._plain_features is not None:
             drawings[PLAIN] = self._drawings_of(eval_set.plain, stem, PLAIN)
         part_done()
         return drawings
 
     def _compared(self, measures: Measures, drawings: dict[str, list[Image.Image]]) -> Measures:
-        """With what the drawings tell; no adapter may be attached."""
+        """With what the drawings tell; no snapshot may be attached."""
         measures = replace(measures, plain_drawings=self._plain_change(drawings.get(PLAIN, [])))
         references = self._references
         if references is None:
@@ -237,14 +235,6 @@ class SnapshotMeasurer:
         """Mean distance to the training images."""
         assert self._references is not None
         return float(distances(features.content, self._references.content).mean())
-
-
-def _norms(network: AdapterNetwork) -> dict[str, float]:
-    squares: dict[str, float] = {}
-    parts = [target.part for target in network.targets.values()]
-    for part, norm in zip(parts, network.norms().tolist(), strict=True):
-        squares[part] = squares.get(part, 0.0) + norm**2
-    return {part: finite(math.sqrt(square)) for part, square in squares.items()}
 
 
 def rendered(dataset: Dataset, background: str) -> Iterator[tuple[Image.Image, Item, View]]:

@@ -163,7 +163,7 @@ def judge_one(now: Measures, before: Sequence[Measures], labels: Sequence[str]) 
 def weaker_is_better(now: Measures) -> str:
     """The guides' test: a LoRA should work at strength 1."""
     signs = []
-    if now.loss[LOW] < now.loss[FULL] - WEAKER_LOSS:
+    if LOW in now.loss and now.loss[LOW] < now.loss[FULL] - WEAKER_LOSS:
         signs.append(f"its loss is lower at strength {LOW} than at {FULL}")
     if LOW in now.likeness and now.likeness[LOW] > now.likeness[FULL] + WEAKER_LIKENESS:
         signs.append(f"its drawings are better at strength {LOW} than at {FULL}")
@@ -221,7 +221,8 @@ def not_learned(now: Measures) -> str:
         helps = now.likeness.get(HIGH, -math.inf) > now.likeness[FULL]
         stronger = " (more strength helps)" if helps else ""
         return f"its drawings are {_like(now)} of the way to the training pictures{stronger}"
-    if now.loss[HIGH] - now.loss[FULL] >= STRENGTH_ROOM:
+    # What has no strength does not tell how much room there is.
+    if now.loss.get(HIGH, math.inf) - now.loss[FULL] >= STRENGTH_ROOM:
         return ""
     return f"strength {HIGH} costs it next to nothing: there is room for more training"
 
@@ -281,7 +282,8 @@ def _progress(one: Measures) -> float:
 
 def _harm(one: Measures) -> float:
     leak = one.plain_moved or 0.0
-    return max(0.0, one.loss[FULL]) + max(0.0, one.loss[FULL] - one.loss[LOW]) + leak
+    burnt = max(0.0, one.loss[FULL] - one.loss.get(LOW, math.inf))
+    return max(0.0, one.loss[FULL]) + burnt + leak
 
 
 def _earliest_best(numbers: Sequence[int], cost: Callable[[int], float]) -> int:

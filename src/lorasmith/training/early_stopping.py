@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,7 @@ from lorasmith.measures.verdict import (
     nothing_gained,
 )
 from lorasmith.models.families.table import Architecture
+from lorasmith.training.kinds.table import kind_of
 from lorasmith.training.lr_schedules import LearningRate, learning_rate
 from lorasmith.training.memory.estimates import passes as passes_of_step
 from lorasmith.training.samples import sample_request
@@ -95,6 +97,11 @@ def eval_set_of(
         extent=extent,
         plain=plain,
     )
+
+
+def extent_of(settings: TrainSettings, extent: Extent) -> Extent:
+    """As much of it as snapshots of the run have to be measured."""
+    return extent if kind_of(settings).has_strength else extent.without_strength()
 
 
 # When
@@ -319,7 +326,8 @@ class EarlyStopping:
                     self._model,
                     self._schedule,
                     self._eval_set,
-                    extent=EXTENT,
+                    extent=extent_of(settings, EXTENT),
+                    open_snapshot=partial(kind_of(settings).on_model, settings),
                     drawing=sample_request(settings.sample, "", 0),
                     background=settings.data.background,
                     folder=self._folder,

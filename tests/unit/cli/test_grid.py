@@ -200,6 +200,14 @@ def test_an_embeddings_epochs_are_drawn_by_their_files(of_embedding: Path, tmp_p
         assert np.array_equal(drawn, cell)
 
 
+def test_what_is_to_be_avoided_stands_in_the_negative_prompt(of_embedding: Path) -> None:
+    of_pairs = {"train.kind": "embedding", "embedding.negative": "true", "embedding.names": "zorp"}
+    write_settings(of_embedding, **of_pairs, **{"sample.negative": "dark", "captions.trigger": ""})
+    assert run("a star", "--epochs", "zorp").exit_code == 0
+    found = {(info.prompt, info.negative) for info in infos(of_embedding / "grid")}
+    assert found == {("a star", "zorp-000001, dark"), ("a star", "zorp, dark")}
+
+
 def test_a_checkpoints_epochs_each_draw_as_a_model(trained: Path) -> None:
     for path in trained.glob("*.safetensors"):
         path.unlink()
@@ -251,25 +259,15 @@ def test_words_of_one_file_are_not_told_apart(of_embedding: Path) -> None:
     assert "has several words" in " ".join(result.output.split())
 
 
-@pytest.mark.parametrize(
-    ("kind", "said", "hint"),
-    [
-        ("embedding", "has trained an embedding", "grid --epochs"),
-        ("full", "has trained a checkpoint", "grid --epochs"),
-    ],
-)
-def test_pick_refuses_what_is_no_lora_at_once(
-    tmp_path: Path, kind: str, said: str, hint: str
-) -> None:
+def test_pick_refuses_what_is_to_be_avoided_at_once(tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "zorp"
-    chosen = {"train.kind": kind, "captions.trigger": "zorp", "sample.prompts": '["zorp, star"]'}
+    chosen = {"train.kind": "embedding", "embedding.negative": "true", "embedding.names": "zorp"}
     write_run(folder, **chosen)
     result = CliRunner().invoke(cli, ["pick", str(folder)])
     assert result.exit_code == 2
     text = " ".join(result.stderr.split())
-    assert f"{said}, and" in text
-    assert "compares LoRAs alone" in text
-    assert hint in text
+    assert "pick does not judge it: it is an embedding to be avoided" in text
+    assert "grid --epochs" in text
     assert "measuring" not in result.output
 
 

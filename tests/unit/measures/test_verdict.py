@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -252,3 +253,17 @@ def test_one_that_has_learned_little_is_not_ended_while_its_loss_falls() -> None
     flat = [measures(-0.3, like=0.2) for _ in range(3)]
     assert ended(*flat)
     assert "learned" in judge(flat, facts(3)).summary
+
+
+@pytest.mark.parametrize("like", [0.9, 0.4, None])
+def test_what_has_no_strength_is_judged_without_signs_of_others(like: float | None) -> None:
+    burnt = measures(weaker=-0.3, like=like)
+    assert judge_one(burnt, [], ["epoch 1"]).state == "over"
+    alike = {} if like is None else {FULL: like}
+    alone = replace(burnt, loss={FULL: burnt.loss[FULL]}, likeness=alike)
+    state = "under" if like == 0.4 else "well"
+    assert judge([alone, alone], facts(2)).judged[0].state == state
+    ruined = replace(alone, loss={FULL: 0.2})
+    verdict = judge([ruined, replace(ruined, loss={FULL: 0.5})], facts(2))
+    assert [one.state for one in verdict.judged] == ["over", "over"]
+    assert verdict.keep == 0

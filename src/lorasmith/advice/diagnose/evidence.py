@@ -77,7 +77,7 @@ def burnt(evidence: Evidence) -> Sign:
             1.0, f"it predicts the pictures worse than the base alone ({one.loss[FULL]:+.0%})"
         )
     signs = []
-    if one is not None and one.loss[LOW] < one.loss[FULL] - WEAKER_LOSS:
+    if one is not None and LOW in one.loss and one.loss[LOW] < one.loss[FULL] - WEAKER_LOSS:
         size = (one.loss[FULL] - one.loss[LOW]) / 0.2
         low, full = f"{one.loss[LOW]:+.0%}", f"{one.loss[FULL]:+.0%}"
         signs.append(

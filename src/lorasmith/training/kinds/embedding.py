@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from lorasmith.adapters.attachable import Attachable
 from lorasmith.config.schema import TrainSettings, replace_settings
 from lorasmith.config.sections.embedding import RANDOM
-from lorasmith.core.errors import Problem, SettingsError
+from lorasmith.core.errors import Problem, PromptError, SettingsError
 from lorasmith.core.events import Controls, Notice, Observer, ignore
 from lorasmith.core.files import read_safetensors_header
 from lorasmith.core.text import quantity
@@ -29,7 +29,7 @@ from lorasmith.data.captions import readings, split_tags
 from lorasmith.data.dataset import Dataset
 from lorasmith.data.triggers import Trigger
 from lorasmith.formats.embedding_keys import WORD, bundled, by_file_name, part_keys
-from lorasmith.models.embedding_file import load_bundled, save_embedding
+from lorasmith.models.embedding_file import load_bundled, load_embedding, save_embedding
 from lorasmith.models.open import OpenedCheckpoint
 from lorasmith.models.placeholders import Placeholders
 from lorasmith.models.tokenizer import token_ids, tokenized_words
@@ -181,6 +181,23 @@ class TrainedEmbeddings(Attachable):
         for name, part, word in self._each():
             vectors[name][part] = tensors[self._key(name, part)].float().to(word.vectors.device)
         return type(self)(vectors, self._model, bundled=self._bundled)
+
+
+class WordsOnModel:
+    """A file's words on a model; see :class:`lorasmith.measures.on_model.SnapshotOnModel`."""
+
+    def __init__(self, words: OwnWords, model: DiffusionModel) -> None:
+        self._words, self._model = words, model
+
+    def attached(self) -> contextlib.AbstractContextManager[object]:
+        return self._words.on(self._model)
+
+    def set_strength(self, strength: float) -> None:
+        assert strength == 1, "words have no strength"
+
+    def norms(self) -> dict[str, float]:
+        """None of the base's weights change."""
+        return {}
 
 
 class NegativePairs:
@@ -377,6 +394,18 @@ class EmbeddingKind(FlatKind):
 
     def prompt(self, prompt: str, name: str) -> str:
         return prompt
+
+    def on_model(self, settings: TrainSettings, path: Path, model: DiffusionModel) -> WordsOnModel:
+        """Under the words that captions have, whatever the file is called."""
+        keys = part_keys(list(model.text_encoders))
+        names = settings.embedding.names
+        vectors: dict[str, dict[str, Tensor]] = {}
+        for name in names:
+            tensors = load_embedding(path, name if len(names) > 1 else "")
+            if tensors.keys() != set(keys.values()):
+                raise PromptError.of(f"{path}: {name}", "belongs to another family of models")
+            vectors[name] = {part: tensors[key].to(model.device) for part, key in keys.items()}
+        return WordsOnModel(OwnWords(vectors), model)
 
     def further_files(self, settings: TrainSettings, result: Path) -> tuple[Path, ...]:
         words = settings.embedding.names if settings.embedding.separate else []

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lorasmith.adapters.targets import Target
 from lorasmith.config.checks.table import contradictions
@@ -20,6 +21,7 @@ from lorasmith.core.events import Controls, Notice, Observer, ignore
 from lorasmith.formats.run_paths import diffusers_folder, extracted_path
 from lorasmith.lora_tools.extract import Parts, extract
 from lorasmith.models.open import OpenedCheckpoint, open_checkpoint
+from lorasmith.models.reference import ModelReference
 from lorasmith.models.skeleton import skeleton_roots, stored_shapes
 from lorasmith.tensors.files import PRECISIONS
 from lorasmith.tensors.rounding import StochasticRounding
@@ -33,6 +35,48 @@ from lorasmith.training.setup.base_model import open_base
 
 if TYPE_CHECKING:
     from lorasmith.models.diffusion_model import DiffusionModel
+
+
+class CheckpointOnModel:
+    """The weights of UNet and text encoders; the VAE stays the base's, which none of a run's
+    checkpoints changes. See :class:`lorasmith.measures.on_model.SnapshotOnModel`.
+
+    Raises:
+        CheckpointError: the file is damaged.
+    """
+
+    def __init__(self, path: Path, model: DiffusionModel) -> None:
+        # It imports diffusers, and who asks what a run would cost needs none of it.
+        from lorasmith.models.load import load_model
+
+        other = load_model(ModelReference(path), dtype=model.dtype, device=torch.device("cpu"))
+        theirs = {root.folder: root.module for root in other.adapter_roots()}
+        self._pairs: list[tuple[nn.Parameter, Tensor]] = []
+        squares: dict[str, float] = {}
+        for root in model.adapter_roots():
+            for name, own in root.module.named_parameters():
+                new = theirs[root.folder].get_parameter(name).data
+                moved = (new.float() - own.data.float().cpu()).square().sum()
+                squares[root.part] = squares.get(root.part, 0.0) + float(moved)
+                self._pairs.append((own, new))
+        self._norms = {part: math.sqrt(square) for part, square in squares.items()}
+
+    @contextlib.contextmanager
+    def attached(self) -> Iterator[None]:
+        before = [own.data for own, _ in self._pairs]
+        try:
+            for own, new in self._pairs:
+                own.data = new.to(own.device)
+            yield
+        finally:
+            for (own, _), old in zip(self._pairs, before, strict=True):
+                own.data = old
+
+    def set_strength(self, strength: float) -> None:
+        assert strength == 1, "a checkpoint has no strength"
+
+    def norms(self) -> dict[str, float]:
+        return dict(self._norms)
 
 
 class FullKind(PlainKind):
@@ -205,6 +249,11 @@ class FullKind(PlainKind):
 
     def prompt(self, prompt: str, name: str) -> str:
         return prompt
+
+    def on_model(
+        self, settings: TrainSettings, path: Path, model: DiffusionModel
+    ) -> CheckpointOnModel:
+        return CheckpointOnModel(path, model)
 
     def groups(
         self, settings: TrainSettings, trained: Trained, compute: torch.dtype

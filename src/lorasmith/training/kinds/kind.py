@@ -25,6 +25,7 @@ from lorasmith.training.memory.estimates import values_beside
 from lorasmith.training.optim import FlatGroup, Group, build_optimizer, flat_groups
 
 if TYPE_CHECKING:
+    from lorasmith.measures.on_model import SnapshotOnModel
     from lorasmith.models.diffusion_model import Conditioning, DiffusionModel
     from lorasmith.models.open import OpenedCheckpoint
     from lorasmith.sampling.request import ImageRequest
@@ -234,6 +235,15 @@ class Kind(Protocol):
     has_strength: bool
     """Whether who draws with it says how much of it to apply."""
 
+    def on_model(
+        self, settings: TrainSettings, path: Path, model: DiffusionModel
+    ) -> SnapshotOnModel:
+        """One of its files, to be measured on the base model.
+
+        Raises:
+            UserError: it is damaged.
+        """
+
     def next_steps(
         self, settings: TrainSettings, run: str, result: str, *, drawn: bool
     ) -> Mapping[str, str]:
@@ -309,6 +319,14 @@ class PlainKind:
 
     def called(self, settings: TrainSettings, name: str, trigger: str) -> str:
         return trigger
+
+    def on_model(
+        self, settings: TrainSettings, path: Path, model: DiffusionModel
+    ) -> SnapshotOnModel:
+        # It takes generating, and who asks what a run would cost needs none of it.
+        from lorasmith.measures.on_model import LoraOnModel
+
+        return LoraOnModel(path, model)
 
     def sample(self, settings: TrainSettings, request: ImageRequest) -> ImageRequest:
         return request
