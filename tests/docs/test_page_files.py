@@ -25,6 +25,7 @@ OWN_OF_PAGES = {
     "coming-from-sd-scripts.md": {"train.ps1"},
     "dataset.md": {"DIR"},
     "dataset-walk.md": {"pile", "zorp"},
+    "embeddings.md": {"pairs"},
     "file-tools-extract-bake.md": {
         "mine.safetensors",
         "pony.safetensors",
@@ -50,6 +51,7 @@ OWN_OF_PAGES = {
     },
     "my-lora-looks-like.md": {"runs/zorp"},
     "pick.md": {"runs/zorp"},
+    "sliders.md": {"pairs"},
     "watching.md": {"runs/pictures"},
 }
 

@@ -13,7 +13,7 @@ from PIL import Image
 from tests.studio.dataset_page import Page
 
 from lorasmith.core.events import Progress
-from lorasmith.curation import collection, facts
+from lorasmith.curation import collection, facts_store
 from lorasmith.data.caption_files import CaptionText, read_caption
 from lorasmith.data.images import Header, read_header
 from lorasmith.jobs.curating import open_dataset
@@ -42,7 +42,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> SlowFiles:
     """Three pictures are many here."""
     files = SlowFiles()
     monkeypatch.setattr(collection, "read_caption", files.read_caption)
-    monkeypatch.setattr(facts, "read_header", files.read_header)
+    monkeypatch.setattr(facts_store, "read_header", files.read_header)
     monkeypatch.setattr(open_dataset, "AT_ONCE", 2)
     monkeypatch.setattr(open_dataset, "_TURN", 0.0)
     monkeypatch.setattr(open_dataset, "_HEAD_START", 0.0)

@@ -53,6 +53,8 @@ _NAMED = re.compile(
 )
 _IN_ADDRESS = re.compile(r"(?<=://)[^\s/@]+@")
 _BYTES = re.compile(r"[A-Za-z0-9+/=_\-]{120,}")
+# Of bytes one letter in 64 is a slash; those of a long path stand closer together, and apart.
+_NO_PATH = re.compile(r"[^/]{40}|//")
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 _GONE = "[removed]"
 _NOBODY = {"", "root", "user", "runner", "ubuntu", "admin", "lorasmith", "python", "home",
@@ -207,7 +209,7 @@ def without_names(text: str) -> str:
     text = _IN_ADDRESS.sub(f"{_GONE}@", text)
     text = _SECRETS.sub(_GONE, text)
     text = _NAMED.sub(rf"\1{_GONE}", text)
-    return _BYTES.sub(_GONE, text)
+    return _BYTES.sub(lambda found: _GONE if _NO_PATH.search(found[0]) else found[0], text)
 
 
 def _quietly(ask: Any) -> str:

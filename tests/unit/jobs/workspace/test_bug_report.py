@@ -102,3 +102,8 @@ def test_words_and_numbers_stay() -> None:
     assert without_names(text) == text
     numbers = " ".join(str(random.Random(0).random()) for _ in range(100))
     assert without_names(numbers) == numbers
+
+
+def test_a_long_path_stays() -> None:
+    path = "/data/" + "/".join(f"a-folder-of-pictures-{number}" for number in range(9)) + "/1.png"
+    assert without_names(f"read {path}") == f"read {path}"
