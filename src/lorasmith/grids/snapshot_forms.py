@@ -21,7 +21,6 @@ from lorasmith.formats.ldm_keys import UNET_PREFIX
 from lorasmith.formats.run_paths import lora_name
 from lorasmith.grids.axes import CellSpec, LoraEdit, Value
 from lorasmith.grids.snapshots import Snapshot
-from lorasmith.models.embedding_names import EmbeddingSource
 
 if TYPE_CHECKING:
     from lorasmith.sampling.sources import Sources
@@ -97,7 +96,7 @@ class EmbeddingForm:
             what = "has several words, and prompts tell snapshots apart by their files' names"
             hint = "look at the run's samples, which are drawn with all of its words"
             raise RunError.of(path, what, hint)
-        name = sources.embeddings.add(EmbeddingSource(path))
+        name = sources.embeddings.add(path)
         return Value(label, lambda spec: self._naming(spec, name), path, changes="embedding")
 
     def _naming(self, spec: CellSpec, name: str) -> CellSpec:

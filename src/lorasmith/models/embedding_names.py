@@ -27,7 +27,8 @@ class EmbeddingSource:
 
     Args:
         inside: its name in a file that holds more.
-        word: that it was trained as, where it goes by that and not by its file's name.
+        word: that it was trained as, or is told apart by, where it goes by that and not by its
+            file's name.
         carried: by a LoRA file that the prompt names.
     """
 
@@ -94,13 +95,13 @@ class EmbeddingNames:
     def names(self) -> tuple[str, ...]:
         return tuple(self._by_name)
 
-    def add(self, source: EmbeddingSource) -> str:
-        """Know one that may lie outside of the folder, and that gives way to nothing; returns the
-        name to call it by."""
-        path = source.path
-        for name in (source.name, f"{path.parent.name}/{path.stem}", path.as_posix()):
+    def add(self, path: Path) -> str:
+        """Know a file of one embedding that may lie outside of the folder, and that gives way to
+        nothing; returns the name to call it by."""
+        for name in (path.stem, f"{path.parent.name}/{path.stem}", path.as_posix()):
             known = self.called(name)
             if known is None or (known.path.resolve(), known.name) == (path.resolve(), name):
+                source = EmbeddingSource(path, word="" if name == path.stem else name)
                 self._added.add(name)
                 self._know({**self._by_name, name: source}, {})
                 return name

@@ -241,3 +241,21 @@ def test_embeddings_are_looked_for_where_training_puts_them(tmp_path, monkeypatc
         f"{others}; to use it give --embedding-dir runs"
     )
     assert find_sources(tmp_path).unused(["a zorp"]) == []
+
+
+def test_a_file_elsewhere_is_known_by_a_name_that_no_other_has(tmp_path) -> None:
+    for folder in ("own", "one"):
+        (tmp_path / folder).mkdir()
+        save_file({"emb_params": vectors(1)}, tmp_path / folder / "zorp.safetensors")
+    library = EmbeddingLibrary(tmp_path / "own", named=False)
+    own, one = (tmp_path / folder / "zorp.safetensors" for folder in ("own", "one"))
+    assert library.add(own) == "zorp"
+    assert library.add(one) == library.add(one) == "one/zorp"
+    named = library.in_text("a (one/zorp:1.2), zorp")
+    assert {name: source.path for name, source in named.items()} == {"one/zorp": one, "zorp": own}
+    # A LoRA that was trained on the word takes it from what merely lies there.
+    lora = tmp_path / "lora.safetensors"
+    save_file({"x": vectors(1)}, lora, {"modelspec.trigger_phrase": "zorp"})
+    assert library.carrying([lora]).in_text("zorp")["zorp"].path == own
+    found = EmbeddingLibrary(tmp_path / "own", named=False)
+    assert found.carrying([lora]).in_text("zorp") == {}
