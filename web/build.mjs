@@ -16,9 +16,20 @@ const options = {
     studio: "src/main.tsx",
     // See src/styled.ts.
     ...Object.fromEntries(
-      ["bootstrap", "compare", "curves", "dataset", "draw", "files", "prompts", "run", "sort", "strip", "train"].map(
-        (name) => [name, `src/styles/${name}.css`],
-      ),
+      [
+        "bootstrap",
+        "compare",
+        "curves",
+        "dataset",
+        "draw",
+        "files",
+        "prompts",
+        "run",
+        "sort",
+        "strip",
+        "tour",
+        "train",
+      ].map((name) => [name, `src/styles/${name}.css`]),
     ),
   },
   outdir: target,

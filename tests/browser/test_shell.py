@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import zipfile
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from tests.browser.conftest import NARROW_TOO, Serve, require_open_to_everybody, violations
+from tests.browser.conftest import NARROW_TOO, WIDTH, Serve, require_open_to_everybody, violations
+from tests.made_up_runs import write_run
 
 
 def test_a_first_visit(serve: Serve, page, workspace: Path) -> None:
@@ -49,6 +52,52 @@ def test_keys_are_listed_and_dialogs_give_the_focus_back(
     page.keyboard.press("Escape")
     page.get_by_role("dialog").wait_for(state="detached")
     assert page.evaluate("document.activeElement.textContent").startswith("Open a folder")
+
+
+def test_one_is_shown_around_by_arrow_keys(serve: Serve, page, workspace: Path) -> None:
+    from playwright.sync_api import expect
+
+    page.goto(serve(workspace).page())
+    note = page.get_by_role("dialog")
+    expect(page.get_by_role("heading", name="Projects")).to_be_visible()
+    expect(note).to_have_count(0)
+    page.get_by_role("button", name="Show me around").click()
+    onward = note.get_by_role("button", name="Next")
+    expect(note.get_by_role("button", name="Try the demo")).to_be_visible()
+    expect(onward).to_be_disabled()
+
+    # What the demo makes.
+    shutil.copytree(workspace / "zorp", workspace / "demo")
+    write_run(workspace / "demo" / "runs" / "zorp")
+    expect(onward).to_be_enabled()
+    require_open_to_everybody(page, NARROW_TOO)
+    page.set_viewport_size({"width": WIDTH, "height": 800})
+    page.keyboard.press("Escape")
+    expect(note).to_have_count(0)
+    expect(page.get_by_text("Two minutes through the pages")).to_have_count(0)
+
+    page.keyboard.press("?")
+    keys = page.get_by_role("dialog", name="Keys")
+    keys.get_by_role("button", name="Show me around").click()
+    places = ("/", *["/dataset"] * 3, "/train", "/run", "/compare", "/draw", "/files")
+    for number, place in enumerate(places, 1):
+        expect(note).to_contain_text(f"{number} of {len(places)}")
+        expect(page.locator(".tour-about")).to_be_visible()
+        assert urlsplit(page.url).path == place
+        if place == "/run":
+            assert "runs%2Fzorp" in page.url
+            page.reload()
+            expect(note).to_be_focused()
+            page.keyboard.press("ArrowLeft")
+            expect(note).to_contain_text("Settings and plan")
+            page.keyboard.press("ArrowRight")
+            expect(note).to_contain_text("Curves and samples")
+            # Whoever goes elsewhere is led back.
+            page.get_by_role("link", name="Prompts").click()
+            note.get_by_role("button", name="Go there").click()
+            page.wait_for_url("**/run?**")
+        page.keyboard.press("ArrowRight")
+    expect(note).to_have_count(0)
 
 
 def test_pictures_are_copied_in(serve: Serve, page, workspace: Path) -> None:

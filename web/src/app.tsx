@@ -15,6 +15,7 @@ import { LAST_PROJECT, project, projects } from "./project";
 import { address, go, path, query, to } from "./router";
 import { remembered, theme } from "./session";
 import { styled } from "./styled";
+import { beginTour, tourStep } from "./tour";
 
 interface Page {
   name: string;
@@ -82,6 +83,7 @@ const ProjectStrip = lazily(
 const Queue = lazily(async () => (await import("./components/queue_list")).Queue, false);
 const Keys = lazily(async () => (await import("./components/keys_list")).Keys, false);
 const BugReport = lazily(async () => (await import("./components/bug_report")).BugReport, false);
+const Tour = lazily(async () => (await both(import("./components/tour"), styled("tour"))).Tour, false);
 // Its room is there at once, so that nothing moves when it comes.
 document.documentElement.classList.toggle("with-strip", project.value !== "" || remembered(LAST_PROJECT) !== "");
 
@@ -99,7 +101,7 @@ export function App() {
   const page = PAGES.find((each) => each.path === path.value);
   const [over, setOver] = useState<"" | "queue" | "keys" | "bug">("");
   // Once the dialog before is gone and the focus is back where it was.
-  const follow = (next: "bug") => (setOver(""), requestAnimationFrame(() => setOver(next)));
+  const follow = (next: () => void) => (setOver(""), requestAnimationFrame(next));
   useKeys([
     { keys: "?", does: "Show the keys", run: () => setOver("keys") },
     { keys: "q", does: "Show the queue", run: () => setOver("queue") },
@@ -153,8 +155,15 @@ export function App() {
       )}
       {page ? <page.show key={page.path} /> : <Nowhere />}
       {over === "queue" && <Queue onClose={() => setOver("")} />}
-      {over === "keys" && <Keys onReport={() => follow("bug")} onClose={() => setOver("")} />}
+      {over === "keys" && (
+        <Keys
+          onTour={() => follow(beginTour)}
+          onReport={() => follow(() => setOver("bug"))}
+          onClose={() => setOver("")}
+        />
+      )}
       {over === "bug" && <BugReport onClose={() => setOver("")} />}
+      {tourStep.value !== null && <Tour />}
       <Notices />
     </>
   );

@@ -1,7 +1,18 @@
 // Styles that only some pages take: src/styles/NAME.css, each once, when it is first needed.
 
 type Name =
-  "bootstrap" | "compare" | "curves" | "dataset" | "draw" | "files" | "prompts" | "run" | "sort" | "strip" | "train";
+  | "bootstrap"
+  | "compare"
+  | "curves"
+  | "dataset"
+  | "draw"
+  | "files"
+  | "prompts"
+  | "run"
+  | "sort"
+  | "strip"
+  | "tour"
+  | "train";
 
 const loading = new Map<Name, Promise<void>>();
 

@@ -4,20 +4,26 @@ import { Button } from "./button";
 import { Dialog } from "./dialog";
 
 interface Props {
+  onTour: () => void;
   onReport: () => void;
   onClose: () => void;
 }
 
-export function Keys({ onReport, onClose }: Props) {
+export function Keys({ onTour, onReport, onClose }: Props) {
   keysVersion.value;
   return (
     <Dialog
       title="Keys"
       onClose={onClose}
       footer={
-        <Button kind="quiet" icon="warning" onClick={onReport}>
-          Report a bug…
-        </Button>
+        <>
+          <Button kind="quiet" icon="right" onClick={onTour}>
+            Show me around
+          </Button>
+          <Button kind="quiet" icon="warning" onClick={onReport}>
+            Report a bug…
+          </Button>
+        </>
       }
     >
       <dl class="keys">

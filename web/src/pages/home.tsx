@@ -12,14 +12,15 @@ import { JobList } from "../components/job_list";
 import { Picture } from "../components/picture";
 import { Failed } from "../components/problems";
 import { RunTable } from "../components/run_table";
+import { demoJob, tryDemo } from "../demo";
 import { type Dropped, settingsAmong, useFileDrop } from "../dropping";
 import { baseName, bytes, quantity } from "../format";
 import { incomingSettings } from "../incoming";
-import { addJob, ended, jobs, running, waiting } from "../jobs";
+import { ended, jobs, running, waiting } from "../jobs";
 import { FEW_PICTURES, projects, projectsError, projectsKnown } from "../project";
 import { go, query, to } from "../router";
 import { session } from "../session";
-import { say } from "../components/notices";
+import { beginTour, tourSeen } from "../tour";
 
 type Project = Schemas["ProjectOut"];
 
@@ -61,11 +62,7 @@ export function HomePage() {
 }
 
 function Begin({ onOpen, onFiles }: { onOpen: () => void; onFiles: (files: Dropped[]) => void }) {
-  const demo = jobs.value.find((job) => job.command[0] === "demo" && ["running", "queued", "held"].includes(job.state));
-  async function tryDemo() {
-    await addJob({ verb: "demo" });
-    say("The demo is in the queue: it takes a few minutes, and ends with a picture.");
-  }
+  const demo = demoJob.value;
   return (
     <section class="panel">
       <header>
@@ -97,6 +94,12 @@ function Begin({ onOpen, onFiles }: { onOpen: () => void; onFiles: (files: Dropp
               ? "It is on its way; see the queue."
               : "Trains the small model inside lorasmith on its own character, in a few minutes, on any computer."}
           </p>
+        </div>
+        <div>
+          <Button kind={tourSeen.value ? "quiet" : "plain"} icon="right" onClick={beginTour}>
+            Show me around
+          </Button>
+          {!tourSeen.value && <p class="soft small">Two minutes through the pages, on the demo.</p>}
         </div>
       </div>
     </section>
