@@ -26,6 +26,8 @@ NO_BROWSER = "there is no chromium; `make browser` installs it"
 ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking")
 WIDTH, HEIGHT = 1280, 800
 NARROW_TOO = (WIDTH, 390)
+PATIENCE = 15_000
+"""Milliseconds that a test waits for what it expects: other tests may have the processor, too."""
 
 Scheme = Literal["light", "dark"]
 
@@ -65,8 +67,9 @@ def browser() -> Iterator[Browser]:
     """While it is there, an event loop runs in this thread; so it ends with the file."""
     if not BROWSER:
         pytest.skip(NO_BROWSER)
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=BROWSER, args=list(ARGUMENTS))
         yield running
@@ -84,7 +87,7 @@ def new_page(browser: Browser) -> Iterator[Callable[..., Page]]:
         context = browser.new_context(
             viewport={"width": width, "height": height}, color_scheme=scheme
         )
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(PATIENCE)
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: wrong.append(str(error)))
