@@ -25,6 +25,8 @@ export function Tour() {
   const demo = found.data?.path === folder ? found.data : null;
   const id = useId();
   const note = useRef<HTMLElement>(null);
+  /** A step that was asked for before it was known where it is. */
+  const awaited = useRef<number | null>(null);
   const before = useRef(document.activeElement as HTMLElement | null);
 
   const isHere = number === 0 ? path.value === "/" : demo !== null && isPage(step.address(demo));
@@ -40,11 +42,20 @@ export function Tour() {
   );
 
   function show(to: number) {
-    if (to < 0 || (to > 0 && !demo)) return;
+    awaited.current = null;
+    if (to < 0) return;
     if (to >= TOUR.length) return leaveTour();
+    if (to > 0 && !demo) {
+      // Where the demo's pages are, is known in a moment, if there is one.
+      if (folder || !projectsKnown.value) awaited.current = to;
+      return;
+    }
     tourStep.value = to;
     go(to && demo ? TOUR[to]!.address(demo) : "/");
   }
+  useEffect(() => {
+    if (demo && awaited.current !== null) show(awaited.current);
+  }, [demo === null]);
   const moves: Record<string, () => void> = {
     ArrowRight: () => show(number + 1),
     ArrowLeft: () => show(number - 1),
