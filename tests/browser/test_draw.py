@@ -93,7 +93,8 @@ def test_with_a_lora_by_clicks_and_again_by_keys(page, studio: Server) -> None:
     large = page.get_by_role("dialog")
     large.get_by_text("<lora:tiny:1.0>").wait_for()
     large.get_by_label("Preview of").select_option("tiny")
-    page.get_by_text("lies beside the LoRA").wait_for()
+    large.get_by_role("button", name="Set", exact=True).click()
+    large.get_by_text("tiny.png lies beside it").wait_for()
     preview = studio.workspace / "zorp" / "loras" / "tiny.png"
     assert preview.read_bytes() == first[0].read_bytes()
     large.locator(".large").focus()

@@ -343,16 +343,18 @@ def nearest_existing(path: Path) -> Path:
 
 def files_below(folder: Path | None, suffixes: Collection[str]) -> list[Path]:
     """The files of a folder and its sub-folders that have one of these endings, whatever its case,
-    sorted; none of no folder. A sub-folder that a training removes meanwhile is none."""
-    places = os.walk(folder) if folder is not None else ()
-    paths = sorted(
-        Path(place, name)
-        for place, _, names in places
-        for name in names
+    sorted; none of no folder. Hidden ones are left out, as a dataset's latents are and what was
+    removed; so is one that a training removes meanwhile."""
+    paths = []
+    for place, folders, names in os.walk(folder) if folder is not None else ():
+        folders[:] = [name for name in folders if not name.startswith(".")]
         # Before they are sorted: beside a few LoRAs there may be very many pictures.
-        if os.path.splitext(name)[1].lower() in suffixes
-    )
-    return [path for path in paths if path.is_file()]
+        paths += [
+            Path(place, name)
+            for name in names
+            if os.path.splitext(name)[1].lower() in suffixes and not name.startswith(".")
+        ]
+    return [path for path in sorted(paths) if path.is_file()]
 
 
 def quick_fingerprint(path: Path) -> str:

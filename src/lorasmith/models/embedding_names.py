@@ -65,7 +65,7 @@ class EmbeddingNames:
         self._named = named
         self._added: set[str] = set()
         self.folder = folder
-        found = [path for path in files_below(folder, EXTENSIONS) if _is_result(path, folder)]
+        found = [path for path in files_below(folder, EXTENSIONS) if not is_state_file(path)]
         files = {path: read_embedding_header(path) for path in found if named or _is_small(path)}
         if not named:
             files = {path: header for path, header in files.items() if header.is_embedding}
@@ -156,12 +156,6 @@ class EmbeddingNames:
     def nearest(self, name: str) -> list[str]:
         """Names like it, the most alike first."""
         return get_close_matches(name, self.names)
-
-
-def _is_result(path: Path, folder: Path | None) -> bool:
-    """Neither hidden nor a training's state."""
-    below = path.relative_to(folder).parts if folder is not None else ()
-    return not any(part.startswith(".") for part in below) and not is_state_file(path)
 
 
 def _is_small(path: Path) -> bool:

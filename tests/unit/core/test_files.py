@@ -135,7 +135,7 @@ def test_what_is_no_file_is_not_replaced_by_one(tmp_path: Path) -> None:
 def test_a_folder_that_goes_while_it_is_looked_through_is_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("b/2.PT", "a.pt", "gone/3.pt", "b/note.txt"):
+    for name in ("b/2.PT", "a.pt", "gone/3.pt", "b/note.txt", ".hidden/4.pt", ".5.pt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     scandir = os.scandir

@@ -169,29 +169,43 @@ function PreviewOf({ picture }: { picture: DrawnPicture }) {
   const named = loras.filter((card) => picture.prompt.includes(`:${card.name}:`) || usesOf(card.name));
   const first = named.length ? named : loras;
   const others = loras.filter((card) => !first.includes(card));
+  const [chosen, setChosen] = useState("");
+  const [told, setTold] = useState("");
   if (!loras.length) return null;
+  const card = loras.find((each) => each.path === chosen);
+  async function set() {
+    const made = await put("/api/draw/lora-preview", { body: { lora: chosen, picture: picture.path } });
+    setTold(`${baseName(made.path)} lies beside it.`);
+    await refreshCards();
+  }
   return (
-    <label class="row one-line">
-      Preview of
-      <select
-        class="input"
-        value=""
-        onChange={async (event) => {
-          const lora = event.currentTarget.value;
-          event.currentTarget.value = "";
-          if (!lora) return;
-          const made = await put("/api/draw/lora-preview", { body: { lora, picture: picture.path } });
-          say(`${baseName(made.path)} lies beside the LoRA; web UIs show it, too.`);
-          await refreshCards();
-        }}
-      >
-        <option value="">a LoRA …</option>
-        {[...first, ...others].map((card) => (
-          <option key={card.path} value={card.path}>
-            {card.name}
-          </option>
-        ))}
-      </select>
-    </label>
+    <div class="row one-line">
+      <label class="row one-line">
+        Preview of
+        <select
+          class="input"
+          value={chosen}
+          onChange={(event) => {
+            setChosen(event.currentTarget.value);
+            setTold("");
+          }}
+        >
+          <option value="">a LoRA …</option>
+          {[...first, ...others].map((each) => (
+            <option key={each.path} value={each.path}>
+              {each.name}
+            </option>
+          ))}
+        </select>
+      </label>
+      {card && !told && (
+        <Button onClick={set} title="As web UIs show it">
+          {card.preview ? "Replace its preview" : "Set"}
+        </Button>
+      )}
+      <span class="soft" role="status">
+        {told}
+      </span>
+    </div>
   );
 }

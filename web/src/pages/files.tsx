@@ -146,6 +146,7 @@ export function FilesPage() {
               current={current}
               selected={chosen}
               onWritten={written}
+              onChanged={found.reload}
             />
           )}
         </div>

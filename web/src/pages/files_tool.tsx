@@ -23,6 +23,7 @@ interface Props {
   current: string;
   selected: readonly string[];
   onWritten: (path: string) => void;
+  onChanged: () => void;
 }
 
 /** Forms never change while the studio runs. */
@@ -69,7 +70,7 @@ function suggested(form: Form, current: string, selected: readonly string[]): Va
   return values;
 }
 
-function ToolForm({ form, verb, current, selected, onWritten }: Props & { form: Form }) {
+function ToolForm({ form, verb, current, selected, onWritten, onChanged }: Props & { form: Form }) {
   const [values, setValues] = useState<Values>(drafts.get(verb) ?? {});
   const [told, setTold] = useState<{ of: string; answer: Answer } | null>(null);
   const [error, setError] = useState<unknown>();
@@ -129,6 +130,7 @@ function ToolForm({ form, verb, current, selected, onWritten }: Props & { form: 
       setTold({ of: asked, answer });
       if (answer.figures?.written) {
         setWritten(answer.figures.out);
+        onChanged();
         say(`${baseName(answer.figures.out)} is written.`);
       }
     } catch (problem) {

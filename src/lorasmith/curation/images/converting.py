@@ -169,8 +169,7 @@ def foreign_images(collection: Collection) -> list[CollectionImage]:
     images = []
     for folder in collection.folders:
         for path in files_below(folder, _FOREIGN):
-            hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-            if path in owned or hidden:
+            if path in owned:
                 continue
             root = next(root for root in collection.roots if path.absolute().is_relative_to(root))
             place = path.absolute().parent.relative_to(root).as_posix()

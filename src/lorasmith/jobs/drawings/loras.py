@@ -56,11 +56,7 @@ class LoraCards(BaseModel):
 def lora_cards(folder: Path) -> LoraCards:
     """All in a folder and its sub-folders, by name, but training states and what is hidden, such as
     latents of a dataset."""
-    files = [
-        path
-        for path in files_below(folder, {".safetensors"})
-        if not is_state_file(path) and not _is_hidden(path.relative_to(folder))
-    ]
+    files = [path for path in files_below(folder, {".safetensors"}) if not is_state_file(path)]
     stems: dict[str, int] = {}
     for path in files:
         stems[path.stem] = stems.get(path.stem, 0) + 1
@@ -124,10 +120,6 @@ def set_preview(lora: Path, picture: Path) -> Path:
     except OSError as error:
         raise write_error(place, error) from error
     return place
-
-
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
 
 
 @functools.lru_cache(4096)

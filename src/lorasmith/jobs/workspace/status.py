@@ -366,7 +366,11 @@ def _work_on(project: Path, ledger: Ledger | None) -> Iterator[tuple[Job, StepNa
     for job in reversed(jobs):
         words = job.command
         step = _WORK.get(words[:2]) or _WORK.get(words[:1])
-        if step is not None and not job.has_ended and _concerns(job, project):
+        if step is None or job.has_ended:
+            continue
+        # What follows a training is about its run, which has no name yet.
+        before = [one for one in jobs if one.id == job.after]
+        if any(_concerns(one, project) for one in (job, *before)):
             yield job, step
 
 

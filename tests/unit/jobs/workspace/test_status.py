@@ -137,6 +137,8 @@ def test_jobs_of_the_queue_are_at_work_on_their_steps(project: Path) -> None:
     found = steps(ProjectReader().status(project, ledger))
     assert found["captions"] == ("busy", "job 1 waits")
     assert found["run"] == ("busy", "job 3 waits")
+    ledger.add(["pick", "{run}"], "pick", project.parent, after=3)
+    assert steps(ProjectReader().status(project, ledger))["pick"] == ("busy", "job 4 waits")
     assert found["images"] == ("done", "3")
     ledger.cancel(1)
     assert steps(ProjectReader().status(project, ledger))["captions"] == ("open", "2 missing")
