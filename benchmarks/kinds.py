@@ -45,6 +45,7 @@ from PIL import Image, ImageDraw
 
 from lorasmith.config.load import load_settings
 from lorasmith.core.files import read_safetensors_header
+from lorasmith.data.images import open_image
 from lorasmith.demo.judge import read
 from lorasmith.models.load import load_model
 from lorasmith.sampling.embeddings import EmbeddingLibrary
@@ -298,7 +299,7 @@ def sheet(work: Path, rows: Sequence[Row], subject: str, seeds: Sequence[int]) -
     strips: list[tuple[Row, Image.Image]] = []
     for row in rows:
         paths = [work / "drawings" / f"{row.name}-{subject}-{seed}.png" for seed in seeds]
-        strips += [(row, Image.open(path)) for path in paths if path.exists()][:1]
+        strips += [(row, open_image(path)) for path in paths if path.exists()][:1]
     page = Image.new("RGB", (label + 2 * SHOWN * side + 8, side * len(strips)), "white")
     text = ImageDraw.Draw(page)
     for place, (row, strip) in enumerate(strips):

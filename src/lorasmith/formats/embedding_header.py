@@ -91,9 +91,12 @@ def _of_torch(value: Any) -> EmbeddingHeader:
 
 def _are_of_one(names: Iterable[str]) -> bool:
     """Whether tensors of these names may be an embedding's: SDXL's two, or one under any name but
-    such as a layer's weight has."""
+    such as a layer's weight has, peft's among them."""
     names = set(names)
-    return names == ENCODERS.keys() or (len(names) == 1 and not names.pop().endswith(".weight"))
+    if len(names) != 1:
+        return names == ENCODERS.keys()
+    name = names.pop()
+    return not name.endswith(".weight") and not name.startswith("base_model.")
 
 
 def _count(shape: tuple[int, ...]) -> int:
