@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lorasmith.models.diffusion_model import DiffusionModel
-from lorasmith.training.kinds.slider_objective import Scaled
+from lorasmith.training.kinds.slider_objective import TwoSidedObjective
 from lorasmith.training.objective import Disabled, MicroBatch, NoisyBatch, Objective
 
 BETA = 2500.0
@@ -22,19 +22,14 @@ BETA = 2500.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PairSliderObjective(Objective):
+class PairSliderObjective(TwoSidedObjective):
     """A slider's loss on pairs: at strength 1 the noise of the one side is to be predicted, at -1
     that of the other.
 
     Gandikota et al. 2023 (arXiv 2311.12092), the loss of section 4.2 "Learning Visual Concepts from
     Image Pairs"; their code (rohitgandikota/sliders, imagesliders) sums the gradients of both
     before each step, as here, where each counts one half.
-
-    Args:
-        network: what is trained.
     """
-
-    network: Scaled
 
     def losses(
         self,
@@ -53,21 +48,6 @@ class PairSliderObjective(Objective):
                 loss = self.loss.per_sample(prediction, noisy.target, threshold=noisy.threshold)
                 yield (loss * noisy.weight).sum() / 2
 
-    def loss_sum(
-        self,
-        model: DiffusionModel,
-        batch: MicroBatch,
-        step: int,
-        disabled: Disabled = nullcontext,
-    ) -> Tensor:
-        """Of both sides, to be measured; for gradients see :meth:`losses`."""
-        with torch.no_grad():
-            return torch.stack(list(self.losses(model, batch, step, disabled))).sum()
-
-    @property
-    def terms(self) -> int:
-        return 2
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NegativePairObjective(Objective):
@@ -83,15 +63,6 @@ class NegativePairObjective(Objective):
     2023, arXiv 2311.12908) with the preferences exchanged, for what guidance leads away from. They
     train weights; here it is a word's vectors, and the negative prompt takes them.
     """
-
-    def losses(
-        self,
-        model: DiffusionModel,
-        batch: MicroBatch,
-        step: int,
-        disabled: Disabled = nullcontext,
-    ) -> Generator[Tensor, None, None]:
-        yield self.loss_sum(model, batch, step, disabled)
 
     def loss_sum(
         self,

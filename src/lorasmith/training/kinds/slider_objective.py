@@ -59,19 +59,43 @@ def drawing_timesteps(last: int, steps: int) -> list[int]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SliderObjective(Objective):
+class TwoSidedObjective(Objective):
+    """A loss of two halves: what is trained at strength 1, and at -1.
+
+    Args:
+        network: what is trained.
+    """
+
+    network: Scaled
+
+    def loss_sum(
+        self,
+        model: DiffusionModel,
+        batch: MicroBatch,
+        step: int,
+        disabled: Disabled = nullcontext,
+    ) -> Tensor:
+        """Of both sides, to be measured; for gradients see :meth:`losses`."""
+        with torch.no_grad():
+            return torch.stack(list(self.losses(model, batch, step, disabled))).sum()
+
+    @property
+    def terms(self) -> int:
+        return 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SliderObjective(TwoSidedObjective):
     """The slider's loss, for the samples of a dataset of prompts.
 
     Args:
         triples: the prompts of each sample, by its id.
         text: gives their features.
-        network: what is trained.
         guidance, latent_steps: of :class:`.SliderSettings`.
     """
 
     triples: Sequence[PromptTriple]
     text: Encoder
-    network: Scaled
     guidance: float
     latent_steps: int
 
@@ -98,21 +122,6 @@ class SliderObjective(Objective):
                 prediction = model.denoise(noisy.latents, noisy.timesteps, condition)
                 loss = self.loss.per_sample(prediction, goal, threshold=noisy.threshold)
                 yield (loss * noisy.weight).sum() / 2
-
-    def loss_sum(
-        self,
-        model: DiffusionModel,
-        batch: MicroBatch,
-        step: int,
-        disabled: Disabled = nullcontext,
-    ) -> Tensor:
-        """Of both sides, to be measured; for gradients see :meth:`losses`."""
-        with torch.no_grad():
-            return torch.stack(list(self.losses(model, batch, step, disabled))).sum()
-
-    @property
-    def terms(self) -> int:
-        return 2
 
     def _contrast(self, samples: Sequence[int]) -> tuple[list[str], list[str]]:
         triples = [self.triples[sample] for sample in samples]
