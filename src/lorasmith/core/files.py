@@ -385,6 +385,15 @@ def file_version(size: int, changed: int) -> str:
     return hashlib.blake2b(f"{changed}-{size}".encode(), digest_size=5).hexdigest()
 
 
+def version_of(path: Path) -> str:
+    """:func:`file_version` of a file as it is now; "" where none is."""
+    try:
+        state = path.stat()
+    except OSError:
+        return ""
+    return file_version(state.st_size, state.st_mtime_ns)
+
+
 def read_safetensors_header(path: Path) -> SafetensorsHeader:
     """Names, shapes and metadata of a safetensors file, from its first bytes alone.
 

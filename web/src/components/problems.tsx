@@ -16,4 +16,19 @@ export function Problems({ problems, warning = false }: { problems: readonly Par
   );
 }
 
+/** What is wrong with one field of a form, which names it by `id`. */
+export function FieldProblems(props: { id: string; problems: readonly Problem[]; class?: string }) {
+  if (!props.problems.length) return null;
+  return (
+    <div id={props.id} class={props.class ?? "tool-problem"} role="alert">
+      {props.problems.map((each) => (
+        <p key={each.what}>
+          {each.what}
+          {each.hint && <span class="soft">; {each.hint}</span>}
+        </p>
+      ))}
+    </div>
+  );
+}
+
 export const Failed = ({ error }: { error: unknown }) => <Problems problems={problemsOf(error)} />;

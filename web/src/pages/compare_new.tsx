@@ -5,7 +5,7 @@ import { useFetched } from "../api/fetched";
 import { Button } from "../components/button";
 import { CommandLine } from "../components/command_line";
 import { say } from "../components/notices";
-import { Problems } from "../components/problems";
+import { FieldProblems, Problems } from "../components/problems";
 import { Tabs } from "../components/tabs";
 import { baseName, joined, parentOf, quantity } from "../format";
 import { jobs, refreshJobs } from "../jobs";
@@ -354,20 +354,6 @@ function AxisField({ label, choices, axis, needed, problems, onChange }: AxisPro
         )}
       </div>
       <FieldProblems id={id} problems={problems} />
-    </div>
-  );
-}
-
-function FieldProblems({ id, problems }: { id: string; problems: readonly Problem[] }) {
-  if (!problems.length) return null;
-  return (
-    <div id={id} class="tool-problem" role="alert">
-      {problems.map((each) => (
-        <p key={each.what}>
-          {each.what}
-          {each.hint && <span class="soft">; {each.hint}</span>}
-        </p>
-      ))}
     </div>
   );
 }

@@ -3,6 +3,7 @@ import { useId, useState } from "preact/hooks";
 import type { Problem, Schemas } from "../api/client";
 import { Button } from "../components/button";
 import { Chooser } from "../components/chooser";
+import { FieldProblems } from "../components/problems";
 import { baseName, joined, parentOf } from "../format";
 import { textOf, valueOf } from "./train_draft";
 import { Coded } from "./train_field";
@@ -118,16 +119,7 @@ export function OptionField({ field, value, given, selected = [], problems, kind
         <Coded text={field.description} />
         {field.range && `; ${field.range}`}.
       </p>
-      {problems.length > 0 && (
-        <div id={`${id}-problems`} class="tool-problem" role="alert">
-          {problems.map((each) => (
-            <p key={each.what}>
-              {each.what}
-              {each.hint && <span class="soft">; {each.hint}</span>}
-            </p>
-          ))}
-        </div>
-      )}
+      <FieldProblems id={`${id}-problems`} problems={problems} />
       {choosing && (
         <Chooser
           title={`Choose ${field.flag}`}

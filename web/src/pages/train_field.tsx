@@ -3,6 +3,7 @@ import { useEffect, useId, useState } from "preact/hooks";
 import type { Problem, Schemas } from "../api/client";
 import { Button } from "../components/button";
 import { Chooser } from "../components/chooser";
+import { FieldProblems } from "../components/problems";
 import { parentOf, valueText } from "../format";
 import { Folders } from "./train_folders";
 import { isAsAdvised, type Setting, textOf, valueOf } from "./train_draft";
@@ -99,16 +100,7 @@ export function Field(props: FieldProps) {
           {each.hint && `; ${each.hint}`}
         </p>
       ))}
-      {problems.length > 0 && (
-        <div id={`${id}-problems`} class="setting-line problem" role="alert">
-          {problems.map((each) => (
-            <p key={each.what}>
-              {each.what}
-              {each.hint && <span class="soft">; {each.hint}</span>}
-            </p>
-          ))}
-        </div>
-      )}
+      <FieldProblems id={`${id}-problems`} problems={problems} class="setting-line problem" />
     </div>
   );
 }

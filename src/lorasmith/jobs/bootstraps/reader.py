@@ -24,7 +24,7 @@ from lorasmith.advice.bootstrap.state import (
 )
 from lorasmith.advice.bootstrap.summary import last_choice, round_notes, trend
 from lorasmith.core.errors import DatasetError, UserError
-from lorasmith.core.files import file_version
+from lorasmith.core.files import version_of
 from lorasmith.jobs.projects import project_images
 
 MOST_OFFERED = 60
@@ -281,10 +281,10 @@ def _round(boot: Bootstrap, one: Round, given: Collection[str]) -> RoundRecord:
 
 def _drawing(boot: Bootstrap, one: Round, drawing: DrawingRecord) -> RoundDrawing:
     path, base = boot.drawing(one, drawing), boot.base_drawing(one, drawing)
-    base_version = _version(base)
+    base_version = version_of(base)
     return RoundDrawing(
         path=str(path),
-        version=_version(path),
+        version=version_of(path),
         caption=caption_beside(path) or drawing.caption,
         number=drawing.number,
         prompt=drawing.prompt,
@@ -314,7 +314,7 @@ def _images(boot: Bootstrap, given: Iterable[Path]) -> Iterator[ImageOfSet]:
         number, drawing, likeness = made.get(path.name, unknown) if is_drawn else unknown
         yield ImageOfSet(
             path=str(path),
-            version=_version(path),
+            version=version_of(path),
             caption=caption_beside(path),
             name=path.name,
             round=number,
@@ -335,12 +335,4 @@ def _picture(path: Path) -> CaptionedPicture:
         caption = given_caption(path)
     except DatasetError:  # Told where it is taken.
         caption = ""
-    return CaptionedPicture(path=str(path), version=_version(path), caption=caption)
-
-
-def _version(path: Path) -> str:
-    try:
-        status = path.stat()
-    except OSError:
-        return ""
-    return file_version(status.st_size, status.st_mtime_ns)
+    return CaptionedPicture(path=str(path), version=version_of(path), caption=caption)

@@ -11,10 +11,10 @@ from pydantic import BaseModel
 from lorasmith.core.disk import write_error
 from lorasmith.core.errors import UserError
 from lorasmith.core.files import (
-    file_version,
     files_below,
     parse_json,
     read_safetensors_header,
+    version_of,
     write_bytes,
 )
 from lorasmith.data.images import DECODER_ERRORS, open_image
@@ -78,7 +78,7 @@ def lora_cards(folder: Path) -> LoraCards:
                 name=name,
                 path=str(path),
                 preview=str(preview or ""),
-                preview_version=_version(preview) if preview is not None else "",
+                preview_version=version_of(preview) if preview is not None else "",
                 file_bytes=state.st_size,
                 changed=state.st_mtime,
                 base=base,
@@ -163,11 +163,3 @@ def _plain(text: str, most: int = 500) -> str:
     """Words of a file's, which go into prompts and into command lines: without signs that a
     terminal obeys, and in one line."""
     return " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * most]).split())[:most]
-
-
-def _version(path: Path) -> str:
-    try:
-        state = path.stat()
-    except OSError:
-        return ""
-    return file_version(state.st_size, state.st_mtime_ns)

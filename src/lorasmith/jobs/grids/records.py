@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from lorasmith.core.errors import RunError, UserError
-from lorasmith.core.files import file_version
+from lorasmith.core.files import version_of
 from lorasmith.data.images import DECODER_ERRORS, read_header
 from lorasmith.formats.run_paths import loras_of
 from lorasmith.grids.record import (
@@ -197,7 +197,7 @@ def grid_summary(grid: DrawnGrid, allowed: Allowed) -> GridSummary:
     """
     run = run_of(grid, allowed)
     cover = grid.folder / SMALL_SHEET
-    version = _version(cover)
+    version = version_of(cover)
     return GridSummary(
         path=str(grid.folder),
         title=plain_text(grid.title or _first_prompt(grid)),
@@ -224,7 +224,7 @@ def grid_detail(grid: DrawnGrid, allowed: Allowed) -> GridDetail:
     Args:
         allowed: whether a place may be looked at.
     """
-    versions = {cell.file: _version(cell.file) for cell in grid.cells if cell.file is not None}
+    versions = {cell.file: version_of(cell.file) for cell in grid.cells if cell.file is not None}
     width, height = _size(versions)
     thumbnails = _thumbnails(grid)
     small = grid.thumbnails.digests if thumbnails and grid.thumbnails else ()
@@ -252,7 +252,7 @@ def grid_detail(grid: DrawnGrid, allowed: Allowed) -> GridDetail:
 
 def _thumbnails(grid: DrawnGrid) -> GridThumbnails | None:
     small, path = grid.thumbnails, grid.folder / THUMBNAILS
-    version = _version(path)
+    version = version_of(path)
     if small is None or not version:
         return None
     return GridThumbnails(
@@ -360,7 +360,7 @@ def _without_loras(prompt: str) -> str:
 
 def _candidate(cell: DrawnCell) -> Candidate:
     assert cell.file is not None
-    return Candidate(path=str(cell.file), version=_version(cell.file), place=_place(cell))
+    return Candidate(path=str(cell.file), version=version_of(cell.file), place=_place(cell))
 
 
 def _place(cell: DrawnCell) -> tuple[int, int, int]:
@@ -370,15 +370,6 @@ def _place(cell: DrawnCell) -> tuple[int, int, int]:
 
 def _first_prompt(grid: DrawnGrid) -> str:
     return next((cell.prompt for cell in grid.cells if cell.prompt), "")
-
-
-def _version(path: Path) -> str:
-    """Of an address; "" where no file is."""
-    try:
-        state = path.stat()
-    except OSError:
-        return ""
-    return file_version(state.st_size, state.st_mtime_ns)
 
 
 def _changed(grid: DrawnGrid) -> float:

@@ -24,7 +24,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
 from lorasmith.core.errors import DatasetError, Problem, UserError
-from lorasmith.core.files import file_version
+from lorasmith.core.files import version_of
 from lorasmith.jobs.curating.words import WordRecord, complete_word
 from lorasmith.jobs.drawings.history import DrawnPictures, drawn_pictures
 from lorasmith.jobs.drawings.loras import LoraCards, lora_cards, set_preview
@@ -96,8 +96,7 @@ def put_preview(studio: StudioDep, body: NewPreview) -> PreviewFile:
     studio.roots.refuse_state(lora)
     place = studio.roots.resolve_new(str(lora.parent), f"{lora.stem}.png")
     set_preview(lora, picture)
-    state = place.stat()
-    return PreviewFile(path=str(place), version=file_version(state.st_size, state.st_mtime_ns))
+    return PreviewFile(path=str(place), version=version_of(place))
 
 
 @router.post("/command-line")

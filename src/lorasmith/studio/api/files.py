@@ -21,7 +21,7 @@ from pydantic import BaseModel
 
 from lorasmith.core.disk import discard, write_error
 from lorasmith.core.errors import DatasetError, UserError
-from lorasmith.core.files import file_version, free_bytes
+from lorasmith.core.files import free_bytes, version_of
 from lorasmith.core.text import bytes_text
 from lorasmith.data.images import load_upright, to_rgb
 from lorasmith.jobs.runs.folders import copy_lora
@@ -117,21 +117,13 @@ def get_image(
     now (as listings say it), browsers keep it for ever; with another one they ask again."""
     place = studio.roots.resolve(path)
     # Before its bytes are read: what is changed meanwhile is then asked for again.
-    is_current = bool(v) and v == _version(place)
+    is_current = bool(v) and v == version_of(place)
     content, kind = _encoded(place, size)
     headers = {
         "cache-control": _FOR_EVER if is_current else "no-cache",
         "content-security-policy": _IMAGE_POLICY,
     }
     return Response(content, media_type=kind, headers=headers)
-
-
-def _version(path: Path) -> str:
-    try:
-        status = path.stat()
-    except OSError:
-        return ""
-    return file_version(status.st_size, status.st_mtime_ns)
 
 
 @router.get(
