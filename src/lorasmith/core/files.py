@@ -376,12 +376,8 @@ def quick_fingerprint(path: Path) -> str:
 
 
 def file_version(size: int, changed: int) -> str:
-    """A short word that is another one whenever a file is, as far as its entry in the folder says.
-
-    Args:
-        size: bytes.
-        changed: time of its last change, ns.
-    """
+    """A short word that is another one whenever a file is, as far as its size (bytes) and the time
+    of its last change (ns) say."""
     return hashlib.blake2b(f"{changed}-{size}".encode(), digest_size=5).hexdigest()
 
 
