@@ -50,21 +50,23 @@ def flat_run(place: Path) -> Path:
 
 
 def test_files_of_its_words_go_with_a_run_that_is_removed(tmp_path: Path) -> None:
-    hidden = flat_run(tmp_path)
-    folder = tmp_path / "embeddings"
+    place = tmp_path / "runs"
+    place.mkdir()
+    hidden = flat_run(place)
+    folder = place / "embeddings"
     folder.mkdir()
     for word in ("murk", "another's"):
         (folder / f"{word}.safetensors").write_bytes(word.encode())
-    (tmp_path / "murk.safetensors").write_bytes(b"a LoRA of that name")
+    (place / "murk.safetensors").write_bytes(b"a LoRA of that name")
     write_info(RunFolder(hidden), further_files=["embeddings/murk.safetensors"])
-    before = files(tmp_path)
+    before = files(place)
     kept = remove_run(hidden)
     assert kept is not None
-    assert list(removed_runs(tmp_path.parent)) == [kept]
+    assert list(removed_runs(tmp_path)) == [kept]
     assert [path.name for path in folder.iterdir()] == ["another's.safetensors"]
-    assert (tmp_path / "murk.safetensors").is_file()
+    assert (place / "murk.safetensors").is_file()
     restore_run(kept)
-    assert {name: data for name, data in files(tmp_path).items() if ".trash" not in name} == before
+    assert {name: data for name, data in files(place).items() if ".trash" not in name} == before
     new = rename_run(hidden, "blarg")
     assert RunFolder(new).further_files == [folder / "murk.safetensors"]
     assert (folder / "murk.safetensors").is_file()
