@@ -114,7 +114,7 @@ def test_what_there_is_of_one_is_told(client: TestClient, boot: Bootstrap) -> No
 
 def test_those_begun_on_the_command_line_are_found(workspace: Path, boot: Bootstrap) -> None:
     """In the workspace's own folder, in a project's, and where somebody named another."""
-    for place in ("bootstrap/a", "b", "zorp/bootstrap/broken"):
+    for place in ("bootstrap", "bootstrap/a", "b", "zorp/bootstrap/broken"):
         (workspace / place).mkdir(parents=True)
         (workspace / place / STATE).write_text("{}")
     outside = workspace.parent / "outside"
@@ -122,7 +122,9 @@ def test_those_begun_on_the_command_line_are_found(workspace: Path, boot: Bootst
     (outside / STATE).write_text("{}")
     (workspace / "bootstrap" / "link").symlink_to(outside)
     found = [str(path.relative_to(workspace)) for path in find_bootstraps(workspace)]
-    assert found == ["b", "bootstrap/a", "zorp/bootstrap/broken", "zorp/bootstrap/zorp"]
+    assert found == [
+        *("b", "bootstrap", "bootstrap/a", "zorp/bootstrap/broken", "zorp/bootstrap/zorp")
+    ]
 
 
 def test_a_damaged_one_says_so_in_the_list(client: TestClient, boot: Bootstrap) -> None:

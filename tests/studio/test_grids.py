@@ -198,7 +198,13 @@ def test_any_axes_go_into_a_folder_of_their_own(
     assert f"--z lora=cat,{workspace}/zorp/b.safetensors " in line
     assert planner.asked[0]["x"] == "seed=1-3"
     (workspace / "zorp" / "grids" / "grid-1").mkdir(parents=True)
-    assert "grids/grid-2" in client.post("/api/grids/plan", json=body).json()["command_line"]
+    jobs = [client.post("/api/grids/queue", json=body).json() for _ in range(2)]
+    assert [
+        f"grids/grid-{number}" in job["command_line"] for number, job in enumerate(jobs, 2)
+    ] == [
+        True,
+        True,
+    ], "the second would draw over the first, which has not begun"
 
 
 @pytest.mark.parametrize(

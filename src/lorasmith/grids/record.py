@@ -143,7 +143,7 @@ def read_grid(folder: Path) -> DrawnGrid:
         raise RunError.of(path, f"is larger than {_MOST_BYTES >> 20} MB", hint)
     try:
         return _grid(folder, parse_json(data))
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
         raise RunError.of(path, "is not as `lorasmith grid` writes it", hint) from error
 
 

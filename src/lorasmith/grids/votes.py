@@ -318,7 +318,7 @@ def read_votes(grid: DrawnGrid) -> Ballot:
             seed, answer = int(record["seed"]), record["better"]
             left, right = (_found(grid, record[side], by_file) for side in ("left", "right"))
             names = sorted(str(record[side]["file"]) for side in ("left", "right"))
-        except (ValueError, TypeError, LookupError, AttributeError):
+        except (ValueError, TypeError, LookupError, AttributeError, OverflowError):
             continue
         if answer is not None and answer not in get_args(Answer):
             continue

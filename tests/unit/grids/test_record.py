@@ -58,6 +58,7 @@ def test_no_image_is_elsewhere(tmp_path: Path, file: str) -> None:
         {"cells": [{"place": [1]}]},
         {"cells": [{"place": [0, 0]}]},
         {"cells": [{"place": ["x"]}]},
+        {"cells": [{"place": [float("inf")]}]},
         {"cells": 3},
         {"cells": [3]},
     ],

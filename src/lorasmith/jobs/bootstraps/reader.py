@@ -160,18 +160,10 @@ class BootstrapDetail(BootstrapSummary):
 
 def find_bootstraps(folder: Path) -> list[Path]:
     """Those in a workspace or project: itself, a folder right in it, or in ``bootstrap`` of these.
-
-    Links are not followed, and nothing is looked for inside of one.
-    """
-    found: list[Path] = []
-    for place in (folder, *_folders(folder)):
-        if place.name == OUT:
-            continue  # Of the folder above.
-        if (place / STATE).is_file():
-            found.append(place)
-            continue
-        found += [each for each in _folders(place / OUT) if (each / STATE).is_file()]
-    return sorted(found)
+    Links are not followed."""
+    places = [folder, *_folders(folder)]
+    places += [inner for place in places for inner in _folders(place / OUT)]
+    return sorted({place for place in places if (place / STATE).is_file()})
 
 
 def times_of(folder: Path) -> dict[str, list[int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,6 +17,8 @@ from lorasmith.grids.axis_types import AXIS_TYPES, axis_type_of
 from lorasmith.grids.snapshots import is_part, split_run
 from lorasmith.grids.values import split_list
 from lorasmith.jobs.grid import STRENGTHS, GridRequest
+from lorasmith.jobs.queue.ledger import Ledger
+from lorasmith.jobs.queue.submit import free_folder
 from lorasmith.jobs.request import option_name, run
 
 Place = Callable[[str], str]
@@ -27,7 +30,6 @@ _MODELS = ("model", "vae")
 # What an axis' values are paths of.
 _PATH_AXES = ("lora", "checkpoint", "vae", "triggers")
 _POSITIONS = re.compile(r"[-\d\s]*:?[-\d\s]*")
-_NEW = "grids"
 
 
 class AxisChoice(BaseModel):
@@ -70,6 +72,7 @@ def grid_request(
     place: Place,
     model: Place,
     new: Place,
+    ledger: Ledger,
 ) -> GridRequest:
     """The request of a form.
 
@@ -80,6 +83,7 @@ def grid_request(
         place: of files and folders that are there.
         model: of models and of what is known by a name, too.
         new: of the folder that the grid is made in.
+        ledger: whose jobs may be about to make others.
 
     Raises:
         UserError: with everything that is wrong, each under its field's name.
@@ -114,7 +118,8 @@ def grid_request(
     if _names_loras(found):
         found.setdefault("lora_dir", str(base))
     if "epochs" not in found:
-        found.setdefault("out", str(free_folder(base / _NEW)))
+        numbered = (base / "grids" / f"grid-{number}" for number in itertools.count(1))
+        found.setdefault("out", str(free_folder(ledger, numbered)))
     return GridRequest.read(found)
 
 
@@ -124,14 +129,6 @@ def _names_loras(values: Mapping[str, Any]) -> bool:
     return any("<lora:" in text for text in texts) or any(
         kind is not None and kind.name == "lora" for kind in kinds
     )
-
-
-def free_folder(above: Path) -> Path:
-    """``grid-1``, or the first number after it that nothing in ``above`` has."""
-    number = 1
-    while (above / f"grid-{number}").exists():
-        number += 1
-    return above / f"grid-{number}"
 
 
 def placed_axis(text: str, place: Place) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from lorasmith.config.dump import dump_toml, toml_value
@@ -55,6 +56,14 @@ def submit(
     device = check_device_name(device)
     words = " ".join((title or " ".join(command)).split())
     return ledger.add(command, words, folder, device=device, after=after, hold=hold)
+
+
+def free_folder(ledger: Ledger, places: Iterable[Path]) -> Path:
+    """The first of these where nothing is, and that no job names which runs or waits."""
+    taken = {
+        job.folder / word for job in ledger.jobs() if not job.has_ended for word in job.command
+    }
+    return next(place for place in places if not os.path.lexists(place) and place not in taken)
 
 
 def submit_training(

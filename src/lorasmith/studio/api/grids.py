@@ -227,4 +227,5 @@ def _request(studio: Studio, body: NewGrid) -> GridRequest:
         place=lambda text: str(studio.roots.resolve(text)),
         model=studio.model,
         new=new,
+        ledger=Ledger(studio.workspace),
     )
