@@ -7,11 +7,12 @@ already is not drawn again, so a stopped command goes on where it was.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lorasmith.config.sample_prompts import OPTIONS
 from lorasmith.core.errors import Problem, PromptError
 from lorasmith.data.captions import join_tags, split_tags
 from lorasmith.data.layout import FolderSpec, find_folders
@@ -25,16 +26,8 @@ _NUMBERED = re.compile(r"(\d+)_(.*)", re.DOTALL)
 _BRACKET = re.compile(r"\\.|[()\[\]]")
 _TAG_HEAD = re.compile(r"<([A-Za-z]\w*):(?=[^<>]*>)")
 _KEYWORD = re.compile(r"\b(?:AND|BREAK)\b")
-# sd-scripts' options in a file of prompts, and the request's fields.
-_OPTIONS: dict[str, tuple[str, type]] = {
-    "n": ("negative", str),
-    "w": ("width", int),
-    "h": ("height", int),
-    "d": ("seed", int),
-    "s": ("steps", int),
-    "l": ("cfg", float),
-    "ss": ("sampler", str),
-}
+_KINDS: dict[str, type] = {"negative": str, "sampler": str, "cfg": float}
+"""Of the values of options in a file of prompts; whole numbers of all others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +211,7 @@ def drawings_of_file(path: Path, base: ImageRequest, out: Path, *, count: int = 
     if problems:
         raise PromptError(problems)
     drawings: list[Drawing] = []
-    for number, request in lines:
+    for number, request, _ in lines:
         caption = caption_of(request.prompt)
         for turn in range(count):
             suffix = f"-{turn + 1:02d}" if count > 1 else ""
@@ -229,8 +222,9 @@ def drawings_of_file(path: Path, base: ImageRequest, out: Path, *, count: int = 
 
 def requests_of_text(
     text: str, base: ImageRequest, name: str, problems: list[Problem], *, count: int = 1
-) -> list[tuple[int, ImageRequest]]:
-    """What the lines of a file of prompts ask for, each with its line's number, from 1.
+) -> list[tuple[int, ImageRequest, Collection[str]]]:
+    """What the lines of a file of prompts ask for, each with its line's number, from 1, and the
+    request's fields that it says by options.
 
     Args:
         base: what a line does not say; its seed is the first line's.
@@ -238,13 +232,13 @@ def requests_of_text(
         problems: gets what cannot be read.
         count: of images of each line, whose seeds count on.
     """
-    requests: list[tuple[int, ImageRequest]] = []
+    requests: list[tuple[int, ImageRequest, Collection[str]]] = []
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip() or line.strip().startswith("#"):
             continue
         prompt, options = _with_options(line.strip(), f"{name}:{number}", problems)
-        seed = options.pop("seed", base.seed + count * len(requests))
-        requests.append((number, replace(base, prompt=prompt, seed=seed, **options)))
+        values = {"prompt": prompt, "seed": base.seed + count * len(requests), **options}
+        requests.append((number, replace(base, **values), options.keys()))
     return requests
 
 
@@ -259,13 +253,13 @@ def _with_options(line: str, where: str, problems: list[Problem]) -> tuple[str, 
     options: dict[str, Any] = {}
     for text in option_texts:
         name, _, value = text.partition(" ")
-        if name not in _OPTIONS:
-            option_names = ", ".join(f"--{key}" for key in _OPTIONS)
+        field = OPTIONS.get(name)
+        if field is None:
+            option_names = ", ".join(f"--{key}" for key in OPTIONS)
             problems.append(Problem(where, f"unknown option --{name}", f"known are {option_names}"))
             continue
-        field, kind = _OPTIONS[name]
         try:
-            options[field] = kind(value.strip())
+            options[field] = _KINDS.get(field, int)(value.strip())
         except ValueError:
             problems.append(Problem(where, f"--{name} {value} is no number"))
     return prompt, options

@@ -190,8 +190,8 @@ def test_votes_stay_when_the_grid_grows_and_fall_with_their_pictures(tmp_path: P
 def test_lines_that_say_nothing_are_left_out(tmp_path: Path) -> None:
     grid = read_grid(write_grid(tmp_path, EPOCHS_BY_STRENGTHS))
     pair = next(pairs(grid, (0,), 0))
-    odd = b'nonsense\n{"seed": 1}\n[]\n\xff\xfe\n{"seed": 1e400, "better": null}\n{"seed": 0, "left": {"fi'
-    (tmp_path / VOTES).write_bytes(odd)
+    odd = b'nonsense\n{"seed": 1}\n[]\n\xff\xfe\n{"seed": 1e400, "better": null}\n'
+    (tmp_path / VOTES).write_bytes(odd + b'{"seed": 0, "left": {"fi')
     cast(grid, 0, pair, "left")
     assert [vote.answer for vote in read_votes(grid).votes] == ["left"]
 

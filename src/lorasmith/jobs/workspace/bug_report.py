@@ -110,8 +110,9 @@ class ReportBugRequest(JobRequest):
 
     In it are what `lorasmith doctor --quick` says, the jobs of the workspace's queue with the ends
     of their logs, and of the newest runs, or those of --run, settings, metrics and events. There
-    are no pictures, no LoRAs and no captions in it; home folders, names of users and computers,
-    and what looks like a token are taken out. --dry-run says what would be in it.
+    are no pictures, no LoRAs and no captions in it, and so no logs of what changes captions; home
+    folders, names of users and computers, and what looks like a token are taken out. --dry-run says
+    what would be in it.
     """
 
     verb: ClassVar = "report-bug"
@@ -122,18 +123,22 @@ class ReportBugRequest(JobRequest):
     run_folders: list[UserPath] = option(
         [], "A run that it is about; can be given several times", metavar="RUN", flag="run"
     )
-    captions: bool = option(False, "Add what the runs found in their pictures, with captions")
+    captions: bool = option(
+        False, "Add what the runs found in their pictures, and logs of dataset commands: captions"
+    )
     out: UserPath = option(Path("lorasmith-report.zip"), "File to write", metavar="FILE")
     dry_run: bool = option(False, "Write nothing, and say what would be in it")
 
     def run(self, observer: Observer, controls: Controls) -> BugReport:
         """
         Raises:
-            RunError: the file is there already, or what is named is no run.
+            RunError: the file is there already, the workspace is not, or what is named is no run.
             WriteError: it cannot be written.
         """
         if not self.dry_run and self.out.exists():
             raise RunError.of(self.out, "is there already", "choose another with --out")
+        if not self.workspace.is_dir():
+            raise RunError.of(self.workspace, "is no folder", "name the one with the queue or runs")
         report = gather_report(self.workspace, self.run_folders, captions=self.captions)
         if self.dry_run:
             return report
@@ -168,7 +173,7 @@ def gather_report(
 
     Args:
         runs: that it is about; without any the newest of the workspace.
-        captions: add what the runs found in their pictures.
+        captions: add what has captions in it.
 
     Raises:
         RunError: one is no run.
@@ -181,7 +186,7 @@ def gather_report(
     about = json.dumps(doctor(quick=True).to_json(), indent=2, ensure_ascii=False)
     files = [_report_file("doctor.json", about)]
     left_out: list[str] = []
-    sources = [*_of_queue(workspace, files), *_of_runs(folders, captions)]
+    sources = [*_of_queue(workspace, files, captions), *_of_runs(folders, captions)]
     for name, path in sources:
         text, is_cut = _end_of(path)
         if text is None:
@@ -218,7 +223,9 @@ def _quietly(ask: Any) -> str:
     return ""
 
 
-def _of_queue(workspace: Path, files: list[ReportFile]) -> Iterator[tuple[str, Path]]:
+def _of_queue(
+    workspace: Path, files: list[ReportFile], captions: bool
+) -> Iterator[tuple[str, Path]]:
     """Logs and settings of the last jobs; ``files`` gets the rows of the ledger."""
     ledger: Ledger | None = ledger_of(workspace)
     if ledger is None:
@@ -229,8 +236,10 @@ def _of_queue(workspace: Path, files: list[ReportFile]) -> Iterator[tuple[str, P
     text = json.dumps(rows, indent=2, ensure_ascii=False)
     files.append(_report_file("queue/jobs.json", text))
     for job in jobs[:MOST_JOBS]:
-        settings = ledger.job_folder(job.id) / "settings.toml"
-        for path in (settings, ledger.try_folder(job) / LOG):
+        settings, log = ledger.job_folder(job.id) / "settings.toml", ledger.try_folder(job) / LOG
+        # Commands that change a dataset print the captions before and after.
+        has_captions = job.command[:1] == ("dataset",)
+        for path in (settings, *(() if has_captions and not captions else (log,))):
             if path.is_file():
                 yield f"queue/{job.id}/{path.name}", path
 
@@ -253,7 +262,7 @@ def _end_of(path: Path) -> tuple[str | None, bool]:
             data = file.read(MOST_BYTES)
         is_cut = size > MOST_BYTES
         if is_cut:
-            data = data[data.find(b"\n") + 1 :]
+            data = data.partition(b"\n")[2]
         text = data.decode("utf-8")
     except (OSError, UnicodeDecodeError):
         return None, False

@@ -17,7 +17,7 @@ from __future__ import annotations
 import codecs
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
@@ -85,7 +85,7 @@ class ExpandedPrompt(BaseModel):
         line: its number, from 1.
         prompt, negative: with everything drawn that they leave to chance.
         written, written_negative: as they stand in the line.
-        options: what the line says besides, by the names of a drawing's fields.
+        options: what the line says besides, but its seed, by the names of a drawing's fields.
         sample: the line as ``sample.prompts`` of a training takes it, which draws nothing by
             chance.
         problem: why it cannot be drawn; "" of a good one.
@@ -233,14 +233,13 @@ def expand_prompts(
     if edited is not None:
         wildcards.put(*edited)
     problems: list[Problem] = []
-    base = ImageRequest("", seed=seed)
-    requests = requests_of_text(text, base, _LINE, problems, count=count)
+    requests = requests_of_text(text, ImageRequest("", seed=seed), _LINE, problems, count=count)
     expanded = []
-    for line, request in requests[: max(1, most // count)]:
+    for line, request, options in requests[: max(1, most // count)]:
         wrong = [problem for problem in problems if problem.where == f"{_LINE}:{line}"]
         for turn in range(count):
             one = replace(request, seed=request.seed + turn)
-            expanded.append(_expanded(line, one, base, wildcards, wrong))
+            expanded.append(_expanded(line, one, options, wildcards, wrong))
     return Expanded(prompts=expanded, lines=len(requests))
 
 
@@ -255,7 +254,7 @@ def draw_command(workspace: Path, name: str) -> str:
 def _expanded(
     line: int,
     request: ImageRequest,
-    base: ImageRequest,
+    options: Collection[str],
     wildcards: Wildcards,
     problems: Sequence[Problem],
 ) -> ExpandedPrompt:
@@ -264,11 +263,8 @@ def _expanded(
     if not found:
         found += check_values(drawn)
         collect_problems(found, lambda: parse_prompt(drawn.prompt))
-    options = {
-        name: value
-        for name in ("width", "height", "steps", "cfg", "sampler")
-        if (value := getattr(drawn, name)) != getattr(base, name)
-    }
+    values = {name: getattr(drawn, name) for name in OPTIONS.values() if name in options}
+    words = [f"--{letter} {values[name]}" for letter, name in OPTIONS.items() if name in values]
     return ExpandedPrompt(
         line=line,
         seed=request.seed,
@@ -276,16 +272,10 @@ def _expanded(
         negative=drawn.negative,
         written=request.prompt,
         written_negative=request.negative,
-        options=options,
-        sample=_sample(drawn, options),
+        options={name: values[name] for name in values if name not in ("negative", "seed")},
+        sample=" ".join([drawn.prompt, *words]),
         problem="; ".join(_told(problem) for problem in found),
     )
-
-
-def _sample(drawn: ImageRequest, options: Mapping[str, int | float | str]) -> str:
-    values = {"negative": drawn.negative, **options}
-    words = [f"--{letter} {values[name]}" for letter, name in OPTIONS.items() if values.get(name)]
-    return " ".join([drawn.prompt, *words])
 
 
 def _told(problem: Problem) -> str:

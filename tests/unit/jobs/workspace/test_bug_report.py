@@ -18,7 +18,7 @@ from tests.made_up_runs import write_run
 
 from lorasmith.cli.main import cli
 from lorasmith.jobs.queue.ledger import Ledger
-from lorasmith.jobs.workspace.bug_report import without_names
+from lorasmith.jobs.workspace.bug_report import gather_report, without_names
 
 USER, HOST = "annelise", "annes-laptop"
 SECRETS = (
@@ -87,8 +87,27 @@ def test_what_is_in_it_is_said_before(workspace: Path, tmp_path: Path) -> None:
     out.touch()
     again = CliRunner().invoke(cli, ["report-bug", str(workspace), "--out", str(out)])
     assert (again.exit_code, out.read_bytes()) == (2, b"")
-    odd = CliRunner().invoke(cli, ["report-bug", "--dry-run", "--run", str(tmp_path)])
-    assert odd.exit_code == 2
+    for words in (["--run", str(tmp_path)], [str(tmp_path / "nowhere")]):
+        assert CliRunner().invoke(cli, ["report-bug", "--dry-run", *words]).exit_code == 2
+
+
+def test_no_captions_get_in_by_other_ways(workspace: Path) -> None:
+    """As what a command printed of a dataset, or in a long line whose beginning is cut off."""
+    ledger = Ledger(workspace)
+    for command in (["dataset", "edit", "zorp"], ["train", "zorp"]):
+        job = ledger.add(command, command[0], workspace)
+        log = ledger.job_folder(job.id) / "0" / "log.txt"
+        log.parent.mkdir()
+        log.write_text("a private caption\n")
+    events = workspace / "zorp" / "runs" / "first" / "events.jsonl"
+    events.write_text('{"event": "DatasetChecked", "text": "' + "a private caption, " * 30_000)
+    report = gather_report(workspace)
+    texts = {file.name: file.text for file in report.files}
+    assert "queue/2/log.txt" not in texts
+    assert "queue/3/log.txt" in texts
+    assert texts["runs/1-first/events.jsonl"] == ""
+    asked = [file.name for file in gather_report(workspace, captions=True).files]
+    assert "queue/2/log.txt" in asked
 
 
 @given(st.binary(min_size=120, max_size=300))

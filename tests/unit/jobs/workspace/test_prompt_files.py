@@ -148,6 +148,17 @@ def test_a_preview_is_what_generate_draws(tmp_path: Path) -> None:
     assert (sample.width, sample.steps) == (64, 4)
 
 
+def test_a_sample_says_all_that_its_line_says(tmp_path: Path) -> None:
+    """Also what is so by itself in a drawing: a training's own samples may be set otherwise."""
+    usual = ImageRequest("")
+    text = f"a cat --d 7 --l 0 --s {usual.steps}"
+    one, two = expand_prompts(tmp_path, f"{text}\na cat").prompts
+    assert one.options == {"steps": usual.steps, "cfg": 0.0}
+    (sample,) = sample_prompts(one.sample)
+    assert (sample.seed, sample.cfg, sample.steps) == (7, 0, usual.steps)
+    assert (two.sample, two.options) == ("a cat", {})
+
+
 def test_lines_that_cannot_be_drawn_say_why(tmp_path: Path) -> None:
     write_prompt_file(tmp_path, "wildcards", "thing", "hat")
     found = expand_prompts(tmp_path, LIST)
