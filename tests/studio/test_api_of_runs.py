@@ -14,6 +14,7 @@ from tests.made_up_runs import metrics_line, write_run
 pytest.importorskip("fastapi")
 
 from fastapi.testclient import TestClient
+from PIL import Image
 
 from lorasmith.studio.app import create_app
 from lorasmith.training.runs.folder import RunFolder
@@ -53,6 +54,10 @@ def test_one_run(client: TestClient, workspace: Path) -> None:
     events = client.get("/api/run/events", params={"path": path, "from": 2}).json()
     assert events["events"][0]["event"] == "RunStarted"
     assert client.get("/api/run/dataset", params={"path": path}).json()["steps"]
+    Image.new("RGB", (8, 8)).save(samples[0]["path"])
+    first = client.get("/api/run/samples", params={"path": path}).json()[0]
+    image = client.get("/api/image", params={"path": first["path"], "v": first["version"]})
+    assert "immutable" in image.headers["cache-control"]
     other = {"path": path, "other": "dogs/runs/dog"}
     differences = client.get("/api/run/compare", params=other).json()
     assert differences == [{"path": "adapter.rank", "value": 16, "other": 8}]

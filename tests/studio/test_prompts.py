@@ -51,3 +51,13 @@ def test_no_name_and_no_link_leads_out(client: TestClient, workspace: Path) -> N
         body = {"kind": "prompts", "name": name, "text": "x"}
         assert client.put("/api/prompts/file", json=body).status_code in (403, 422), name
     assert not (workspace / "prompts").exists()
+
+
+def test_half_a_character_is_refused_in_words(client: TestClient) -> None:
+    """JSON can say one, and no answer can repeat it."""
+    body = rb'{"kind": "prompts", "name": "\ud800", "text": "x"}'
+    refused = client.put(
+        "/api/prompts/file", content=body, headers={"content-type": "application/json"}
+    )
+    assert refused.status_code in (403, 422)
+    assert refused.json()["problems"]

@@ -15,8 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from lorasmith.core.errors import UserError
 from lorasmith.core.events import Controls, ignore
 from lorasmith.jobs.advise import AdviseRequest
-from lorasmith.jobs.plan import problem_records
-from lorasmith.jobs.runs.records import FileProblem
+from lorasmith.jobs.runs.records import ProblemRecord, problem_records
 
 if TYPE_CHECKING:
     from lorasmith.advice.advise.questions import Question
@@ -72,7 +71,7 @@ class AdviceAnswer(AdvicePart):
     settings: dict[str, AdvisedSetting] = {}
     questions: list[AdviceQuestion] = []
     summary: list[str] = []
-    problems: list[FileProblem] = []
+    problems: list[ProblemRecord] = []
 
 
 def advice(folder: Path, model: str, answers: Mapping[str, str]) -> AdviceAnswer:

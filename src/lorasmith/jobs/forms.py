@@ -15,7 +15,7 @@ from lorasmith.config.presets import preset_names, read_preset
 from lorasmith.config.schema import IN_GUIDES, all_settings, sections
 from lorasmith.config.sections.data import FolderSettings
 from lorasmith.jobs.runs.logs import plain_text, plain_value
-from lorasmith.jobs.runs.records import FileProblem
+from lorasmith.jobs.runs.records import ProblemRecord, problem_records
 
 Input = Literal["number", "integer", "switch", "choice", "text", "path", "list", "table"]
 
@@ -103,7 +103,7 @@ class ImportedSettings(FormRecord):
 
     values: dict[str, Any]
     notes: list[ImportNote]
-    problems: list[FileProblem]
+    problems: list[ProblemRecord]
 
 
 def settings_form() -> SettingsForm:
@@ -228,10 +228,7 @@ def import_settings(path: Path, data: bytes | None = None) -> ImportedSettings:
     return ImportedSettings(
         values={key: _plain(one.value) for key, one in result.settings.items()},
         notes=notes,
-        problems=[
-            FileProblem(where=plain_text(p.where), what=plain_text(p.what), hint=plain_text(p.hint))
-            for p in result.problems
-        ],
+        problems=problem_records(result.problems),
     )
 
 

@@ -20,7 +20,7 @@ from lorasmith.core.errors import Problem, UserError
 from lorasmith.core.events import ignore
 from lorasmith.core.file_names import shell_word
 from lorasmith.core.files import user_path
-from lorasmith.jobs.runs.records import FileProblem
+from lorasmith.jobs.runs.records import ProblemRecord, problem_records
 from lorasmith.jobs.runs.settings import values_of
 from lorasmith.jobs.training import PlanRequest
 
@@ -135,7 +135,7 @@ class PlanRecord(PlanPart):
     files: list[str]
     settings: dict[str, Any]
     origins: dict[str, str]
-    warnings: list[FileProblem]
+    warnings: list[ProblemRecord]
 
 
 class PlanAnswer(PlanPart):
@@ -149,7 +149,7 @@ class PlanAnswer(PlanPart):
 
     ok: bool
     plan: PlanRecord | None = None
-    problems: list[FileProblem] = []
+    problems: list[ProblemRecord] = []
     command: str = ""
     job: dict[str, Any] = {}
 
@@ -236,11 +236,6 @@ def plan_record(plan: Plan) -> PlanRecord:
 
 def _memory(one: MemoryEstimate) -> PlannedMemory:
     return PlannedMemory(**asdict(one), total=one.total)
-
-
-def problem_records(problems: Sequence[Problem]) -> list[FileProblem]:
-    """Each once."""
-    return [FileProblem(where=p.where, what=p.what, hint=p.hint) for p in dict.fromkeys(problems)]
 
 
 def answer(request: PlanRequest, *, is_taken: bool = False) -> PlanAnswer:

@@ -17,6 +17,8 @@ from starlette.requests import Request
 from lorasmith import __version__
 from lorasmith.core.errors import Problem, UserError
 from lorasmith.jobs.curating.changes import ConflictError
+from lorasmith.jobs.runs.logs import plain_text
+from lorasmith.jobs.runs.records import problem_records
 from lorasmith.studio.api import (
     bootstraps,
     bug_report,
@@ -34,7 +36,7 @@ from lorasmith.studio.api import (
     session,
     train,
 )
-from lorasmith.studio.context import ProblemOut, Problems, Studio
+from lorasmith.studio.context import Problems, Studio
 from lorasmith.studio.paths import OutsideError, Roots
 from lorasmith.studio.security import Guard
 
@@ -129,8 +131,7 @@ async def _answer_wrong_request(request: Request, error: Exception) -> JSONRespo
 
 def _refusal(status: int, problems: Sequence[Problem]) -> JSONResponse:
     body = Problems(
-        detail="\n".join(str(problem) for problem in problems),
-        problems=[ProblemOut.of(problem) for problem in problems],
+        detail=plain_text("\n".join(map(str, problems))), problems=problem_records(problems)
     )
     return JSONResponse(body.model_dump(), status)
 

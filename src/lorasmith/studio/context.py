@@ -16,11 +16,11 @@ from fastapi import Depends, Request
 from pydantic import BaseModel
 
 from lorasmith.advice.doctor.nvidia import CardWatch
-from lorasmith.core.errors import Problem
 from lorasmith.jobs.curating.open_dataset import OpenDatasets
 from lorasmith.jobs.drawings.queue import Drawings
 from lorasmith.jobs.engine.drawing import DrawingEngine
 from lorasmith.jobs.engine.giving_way import GivingWay, jobs_of
+from lorasmith.jobs.runs.records import ProblemRecord
 from lorasmith.studio.paths import Roots
 
 _NAME = re.compile(r"\w[\w.-]*(?:/\w[\w.-]*){0,3}")
@@ -66,23 +66,11 @@ class Studio:
         return str(self.roots.resolve(name))
 
 
-class ProblemOut(BaseModel):
-    """One thing that is wrong, as the library says it."""
-
-    where: str
-    what: str
-    hint: str
-
-    @classmethod
-    def of(cls, problem: Problem) -> ProblemOut:
-        return cls(where=problem.where, what=problem.what, hint=problem.hint)
-
-
 class Problems(BaseModel):
     """The body of an answer that refuses: ``detail`` is all of it as one text."""
 
     detail: str
-    problems: list[ProblemOut]
+    problems: list[ProblemRecord]
 
 
 def _studio_of(request: Request) -> Studio:

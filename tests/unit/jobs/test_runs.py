@@ -112,9 +112,9 @@ def test_samples_are_a_table(run: Path) -> None:
         for step in (0, 10, 20)
         for index in (0, 1)
     ]
-    before = samples[0].hash
+    before = samples[0].version
     (run / "samples" / "00000000-00-7.png").write_bytes(b"another")
-    assert RunReader().samples(run)[0].hash != before
+    assert RunReader().samples(run)[0].version != before
 
 
 def test_samples_of_a_flat_run(tmp_path: Path) -> None:

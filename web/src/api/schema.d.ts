@@ -2092,7 +2092,7 @@ export interface components {
              * Problems
              * @default []
              */
-            problems: components["schemas"]["FileProblem"][];
+            problems: components["schemas"]["ProblemRecord"][];
             /**
              * Questions
              * @default []
@@ -2231,7 +2231,7 @@ export interface components {
              * Problems
              * @default []
              */
-            problems: components["schemas"]["FileProblem"][];
+            problems: components["schemas"]["ProblemRecord"][];
         };
         /**
          * BlockDetails
@@ -2999,7 +2999,7 @@ export interface components {
             /** Previews */
             previews?: components["schemas"]["PreviewRecord"][];
             /** Problems */
-            problems?: components["schemas"]["FileProblem"][];
+            problems?: components["schemas"]["ProblemRecord"][];
             /**
              * State
              * @default waiting
@@ -3156,7 +3156,7 @@ export interface components {
          *         line: its number, from 1.
          *         prompt, negative: with everything drawn that they leave to chance.
          *         written, written_negative: as they stand in the line.
-         *         options: what the line says besides, by the names of a drawing's fields.
+         *         options: what the line says besides, but its seed, by the names of a drawing's fields.
          *         sample: the line as ``sample.prompts`` of a training takes it, which draws nothing by
          *             chance.
          *         problem: why it cannot be drawn; "" of a good one.
@@ -3344,21 +3344,6 @@ export interface components {
             text: string;
             /** Version */
             version: string;
-        };
-        /**
-         * FileProblem
-         * @description As :class:`lorasmith.core.errors.Problem`.
-         */
-        FileProblem: {
-            /**
-             * Hint
-             * @default
-             */
-            hint: string;
-            /** What */
-            what: string;
-            /** Where */
-            where: string;
         };
         /** FileVersion */
         FileVersion: {
@@ -3580,7 +3565,7 @@ export interface components {
              * Problems
              * @default []
              */
-            problems: components["schemas"]["FileProblem"][];
+            problems: components["schemas"]["ProblemRecord"][];
         };
         /** GridAxis */
         GridAxis: {
@@ -3890,7 +3875,7 @@ export interface components {
             /** Notes */
             notes: components["schemas"]["ImportNote"][];
             /** Problems */
-            problems: components["schemas"]["FileProblem"][];
+            problems: components["schemas"]["ProblemRecord"][];
             /** Values */
             values: {
                 [key: string]: unknown;
@@ -4722,7 +4707,7 @@ export interface components {
              * Problems
              * @default []
              */
-            problems: components["schemas"]["FileProblem"][];
+            problems: components["schemas"]["ProblemRecord"][];
         };
         /**
          * PlanQuestion
@@ -4835,7 +4820,7 @@ export interface components {
             /** Triggers */
             triggers: string[];
             /** Warnings */
-            warnings: components["schemas"]["FileProblem"][];
+            warnings: components["schemas"]["ProblemRecord"][];
         };
         /**
          * PlannedBootstrap
@@ -4972,18 +4957,6 @@ export interface components {
             version: string;
         };
         /**
-         * ProblemOut
-         * @description One thing that is wrong, as the library says it.
-         */
-        ProblemOut: {
-            /** Hint */
-            hint: string;
-            /** What */
-            what: string;
-            /** Where */
-            where: string;
-        };
-        /**
          * ProblemRecord
          * @description As :class:`lorasmith.core.errors.Problem`.
          */
@@ -5006,7 +4979,7 @@ export interface components {
             /** Detail */
             detail: string;
             /** Problems */
-            problems: components["schemas"]["ProblemOut"][];
+            problems: components["schemas"]["ProblemRecord"][];
         };
         /**
          * ProgressRecord
@@ -5398,7 +5371,7 @@ export interface components {
              * Problems
              * @default []
              */
-            problems: components["schemas"]["FileProblem"][];
+            problems: components["schemas"]["ProblemRecord"][];
             /**
              * Resume
              * @default
@@ -5541,13 +5514,11 @@ export interface components {
          *         step: after which; 0 is the base model alone.
          *         epoch: that ended there, from 1; ``None`` in the middle of one.
          *         index: of its prompt, from 0.
-         *         hash: changes with the file.
+         *         version: another one whenever the file is; for its address.
          */
         SampleImage: {
             /** Epoch */
             epoch: number | null;
-            /** Hash */
-            hash: string;
             /** Index */
             index: number;
             /** Path */
@@ -5558,6 +5529,8 @@ export interface components {
             seed: number;
             /** Step */
             step: number | null;
+            /** Version */
+            version: string;
         };
         /** ScoreRecord */
         ScoreRecord: {
@@ -5963,7 +5936,7 @@ export interface components {
              * Problems
              * @default []
              */
-            problems: components["schemas"]["FileProblem"][];
+            problems: components["schemas"]["ProblemRecord"][];
         };
         /**
          * ToolField
@@ -6089,7 +6062,7 @@ export interface components {
             /** Files */
             files: string[];
             /** Problems */
-            problems: components["schemas"]["ProblemOut"][];
+            problems: components["schemas"]["ProblemRecord"][];
         };
         /**
          * VotePair

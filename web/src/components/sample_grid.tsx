@@ -134,7 +134,7 @@ export function SampleGrid({ samples, kept }: Props) {
                           aria-label={`${row.name}, ${prompt || `prompt ${index + 1}`}`}
                           style={{ width: `${size}px`, height: `${size}px` }}
                         >
-                          <Picture path={sample.path} size={size > 192 ? 768 : 384} v={sample.hash} alt="" />
+                          <Picture path={sample.path} size={size > 192 ? 768 : 384} v={sample.version} alt="" />
                         </button>
                       )}
                     </td>
@@ -184,7 +184,7 @@ function Large({ rows, prompts, at, onMove, onClose }: LargeProps) {
       rows[other]?.cells.get(index),
       rows[down]?.cells.get(prompts[across + 1]?.[0] ?? -1),
     ];
-    for (const each of near) if (each) new Image().src = imageAddress(each.path, undefined, each.hash);
+    for (const each of near) if (each) new Image().src = imageAddress(each.path, undefined, each.version);
   }, [down, across, other]);
 
   const move = (y: number, x: number) => {
@@ -243,7 +243,7 @@ function Large({ rows, prompts, at, onMove, onClose }: LargeProps) {
           <img
             class={scale ? "by-pixels" : ""}
             style={scale ? { width: `${scale * natural}px` } : {}}
-            src={imageAddress(sample.path, undefined, sample.hash)}
+            src={imageAddress(sample.path, undefined, sample.version)}
             alt={`${row.name}: ${sample.prompt}`}
             onLoad={(event) => setNatural(event.currentTarget.naturalWidth)}
           />

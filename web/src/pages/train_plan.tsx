@@ -64,7 +64,7 @@ export function PlanPanel({ planned, chosen, onChoose, known, given, onReveal }:
 }
 
 interface PlacedProblemsProps extends Pick<Props, "known" | "given" | "onReveal"> {
-  problems: readonly Schemas["FileProblem"][];
+  problems: readonly Schemas["ProblemRecord"][];
 }
 
 /** Each with a link to its setting. */

@@ -17,7 +17,7 @@ from lorasmith.jobs.bootstrap import BootstrapRequest
 from lorasmith.jobs.file_tools.forms import Names, ToolField, option_field
 from lorasmith.jobs.queue.ledger import ENDED, Job, Ledger
 from lorasmith.jobs.request import option_name
-from lorasmith.jobs.runs.records import FileProblem
+from lorasmith.jobs.runs.records import ProblemRecord
 
 _NAMES: dict[str, Names] = {
     "prompts": "file", "wildcard_dir": "file", "model": "model", "style_lora": "loras",
@@ -70,7 +70,7 @@ class BeginAnswer(BaseModel):
     command_line: str = ""
     out: str = ""
     plan: PlannedBootstrap | None = None
-    problems: list[FileProblem] = []
+    problems: list[ProblemRecord] = []
 
 
 def bootstrap_form() -> list[BootstrapField]:

@@ -20,6 +20,7 @@ from lorasmith.curation.edit.plan_edit import plan_deletion, plan_edit
 from lorasmith.curation.filter import parse_filter
 from lorasmith.curation.filter_language.words import at_place
 from lorasmith.jobs.curating.open_dataset import OpenDataset
+from lorasmith.jobs.runs.records import ProblemRecord
 
 MOST_TAGS = 200
 """Tags whose counts change that one answer has."""
@@ -27,18 +28,6 @@ MOST_PROBLEMS = 200
 """Warnings, and files that are left out, that one answer has of each."""
 _MOST_NAMES = 20
 """Images that a command line names one by one."""
-
-
-class ProblemRecord(BaseModel):
-    """As :class:`lorasmith.core.errors.Problem`."""
-
-    where: str
-    what: str
-    hint: str = ""
-
-    @classmethod
-    def of(cls, problem: Problem) -> ProblemRecord:
-        return cls(where=problem.where, what=problem.what, hint=problem.hint)
 
 
 class ChangeRow(BaseModel):

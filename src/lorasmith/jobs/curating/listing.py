@@ -14,9 +14,9 @@ from lorasmith.curation.collection import CollectionImage
 from lorasmith.curation.filter import Filter, parse_filter
 from lorasmith.curation.filter_language.completion import Completion, complete
 from lorasmith.data.recorded_crops import is_crop_record
-from lorasmith.jobs.curating.changes import ProblemRecord
 from lorasmith.jobs.curating.open_dataset import OpenDataset
 from lorasmith.jobs.curating.tag_index import TagTable
+from lorasmith.jobs.runs.records import ProblemRecord
 
 FLAGS: Final = {
     "masked": 1,

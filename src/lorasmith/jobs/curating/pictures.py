@@ -26,8 +26,9 @@ from lorasmith.data.recorded_crops import (
     read_crop_record,
 )
 from lorasmith.data.scan import MIN_SIDE
-from lorasmith.jobs.curating.changes import ChangesRecord, Part, ProblemRecord, answer
+from lorasmith.jobs.curating.changes import ChangesRecord, Part, answer
 from lorasmith.jobs.curating.open_dataset import OpenDataset
+from lorasmith.jobs.runs.records import ProblemRecord
 
 MASK_BYTES = 3_000_000
 """The most that a mask's PNG may have."""

@@ -29,7 +29,7 @@ from lorasmith.jobs.drawings.records import (
 from lorasmith.jobs.engine.giving_way import LOOKS, GivingWay
 from lorasmith.jobs.engine.process import Asking, GivenUpError
 from lorasmith.jobs.generate import GenerateRequest
-from lorasmith.jobs.plan import problem_records
+from lorasmith.jobs.runs.records import problem_records
 
 PATIENCE = 10.0
 """Seconds until a drawing that was cancelled is ended by force."""

@@ -11,7 +11,7 @@ from lorasmith.core.errors import UserError
 from lorasmith.core.file_names import shell_word
 from lorasmith.formats.block_weights import BLOCKS, PRESETS, format_weights, parse
 from lorasmith.jobs.generate import GenerateRequest
-from lorasmith.jobs.runs.records import FileProblem
+from lorasmith.jobs.runs.records import ProblemRecord
 from lorasmith.prompts.lora_tags import LoraTag, format_tag
 from lorasmith.sampling.request import LIMITS, SAMPLER_TITLES, SCHEDULE_TITLES, UPSCALERS
 
@@ -152,7 +152,7 @@ class DrawingRecord(BaseModel):
     previews: list[PreviewRecord] = Field(default_factory=list)
     pictures: list[str] = Field(default_factory=list)
     notes: list[str] = Field(default_factory=list)
-    problems: list[FileProblem] = Field(default_factory=list)
+    problems: list[ProblemRecord] = Field(default_factory=list)
 
     @property
     def has_ended(self) -> bool:

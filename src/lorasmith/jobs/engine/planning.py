@@ -18,8 +18,9 @@ from lorasmith.jobs.file_tools.figures import Figures, figures
 from lorasmith.jobs.file_tools.forms import Verb, tool_request
 from lorasmith.jobs.grid import GridRequest
 from lorasmith.jobs.grids.forms import GridPlan, grid_plan
-from lorasmith.jobs.plan import PlanAnswer, answer, plan_request, problem_records
+from lorasmith.jobs.plan import PlanAnswer, answer, plan_request
 from lorasmith.jobs.request import run
+from lorasmith.jobs.runs.records import problem_records
 
 TOOL_SECONDS = 600.0
 """What a tool for LoRA files may take; longer ones are jobs."""

@@ -292,7 +292,7 @@ class _Page:
             yield _small(f"and {len(rows) - MOST_PROMPTS} more prompts")
 
     def _sample(self, sample: SampleImage) -> str:
-        key = f"{sample.path} {sample.hash}"
+        key = f"{sample.path} {sample.version}"
         if key not in self._thumbnails:
             self._thumbnails[key] = small_picture(Path(sample.path))
         if not (data := self._thumbnails[key]):

@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 from lorasmith.config.load import load_settings
 from lorasmith.config.sections.run import RunSettings
 from lorasmith.core.errors import RunError, UserError
-from lorasmith.core.files import parse_json, parse_toml
+from lorasmith.core.files import parse_json, parse_toml, version_of
 from lorasmith.core.growing_log import last_record, number_of
 from lorasmith.formats.run_paths import EPOCH_FILE, RUN_FILES, STEP_FILE
 from lorasmith.jobs.runs.logs import (
@@ -25,13 +25,14 @@ from lorasmith.jobs.runs.logs import (
     step_of,
 )
 from lorasmith.jobs.runs.records import (
-    FileProblem,
     LoraOfRun,
+    ProblemRecord,
     RunDetail,
     RunEvents,
     RunMetrics,
     RunSummary,
     SampleImage,
+    problem_records,
 )
 from lorasmith.jobs.runs.sentences import change_lines, sentences
 from lorasmith.jobs.runs.settings import default_values, differences, values_of
@@ -177,7 +178,7 @@ class RunReader:
                         index=index,
                         prompt=plain_text(event.get("prompt")),
                         seed=int(seed[1]) if seed is not None else 0,
-                        hash=_file_hash(file),
+                        version=version_of(file),
                     )
                 )
         return sorted(images, key=lambda one: (-1 if one.step is None else one.step, one.index))
@@ -254,7 +255,7 @@ class RunReader:
         return summary
 
     def _detail(self, folder: RunFolder) -> RunDetail:
-        problems: list[FileProblem] = []
+        problems: list[ProblemRecord] = []
         text, values = _settings(folder, problems)
         info, damage = _info(folder)
         problems += damage
@@ -375,7 +376,7 @@ def _json(file: Path, most: int) -> dict[str, Any]:
 def _kind(folder: RunFolder) -> str:
     """``train.kind`` of its settings; "" where they cannot be read."""
     try:
-        settings = parse_toml(folder.settings.read_text(encoding="utf-8"))
+        settings = parse_toml(_read(folder.settings, MOST_BYTES).decode("utf-8"))
     except (OSError, ValueError):
         return ""
     return plain_text(_table(settings, "train").get("kind", RunSettings().kind), 40)
@@ -391,37 +392,30 @@ def _table(value: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _settings(folder: RunFolder, problems: list[FileProblem]) -> tuple[str, dict[str, Any]]:
+def _settings(folder: RunFolder, problems: list[ProblemRecord]) -> tuple[str, dict[str, Any]]:
     """The settings file, and its values; what is wrong with it is added to ``problems``."""
     try:
         text = plain_text(_read(folder.settings, MOST_BYTES).decode("utf-8", "replace"), MOST_BYTES)
         return text, values_of(load_settings(folder.settings))
     except OSError as error:
         what = f"cannot be read: {error.strerror or error}"
-        problems.append(FileProblem(where=str(folder.settings), what=what))
+        problems.append(ProblemRecord(where=str(folder.settings), what=what))
         return "", {}
     except UserError as error:
-        problems += _told(error)
+        problems += problem_records(error.problems)
         return text, {}
 
 
-def _info(folder: RunFolder) -> tuple[Mapping[str, Any], list[FileProblem]]:
+def _info(folder: RunFolder) -> tuple[Mapping[str, Any], list[ProblemRecord]]:
     if _own(folder.info) != folder.info:
         return {}, []
     try:
         return read_info(folder), []
     except UserError as error:
-        return {}, _told(error)
+        return {}, problem_records(error.problems)
     except OSError as error:
         what = f"cannot be read: {error.strerror or error}"
-        return {}, [FileProblem(where=str(folder.info), what=what)]
-
-
-def _told(error: UserError) -> list[FileProblem]:
-    return [
-        FileProblem(where=plain_text(p.where), what=plain_text(p.what), hint=plain_text(p.hint))
-        for p in error.problems
-    ]
+        return {}, [ProblemRecord(where=str(folder.info), what=what)]
 
 
 def _busy(folder: RunFolder) -> bool:
@@ -475,12 +469,6 @@ def _stat(path: Path) -> tuple[int, int]:
     except OSError:
         return 0, 0
     return status.st_mtime_ns, status.st_size
-
-
-def _file_hash(path: Path) -> str:
-    """Changes with the file: images of runs are written once, under another name each."""
-    changed, size = _stat(path)
-    return f"{changed:x}-{size:x}"
 
 
 def _is_sendable(path: Path) -> bool:

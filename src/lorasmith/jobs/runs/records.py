@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Iterable
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict
+
+from lorasmith.core.errors import Problem
+from lorasmith.jobs.runs.logs import plain_text
 
 
 class Record(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class FileProblem(Record):
+class ProblemRecord(Record):
     """As :class:`lorasmith.core.errors.Problem`."""
 
     where: str
     what: str
     hint: str = ""
+
+    @classmethod
+    def of(cls, problem: Problem) -> Self:
+        texts = (problem.where, problem.what, problem.hint)
+        where, what, hint = map(plain_text, texts)
+        return cls(where=where, what=what, hint=hint)
+
+
+def problem_records(problems: Iterable[Problem]) -> list[ProblemRecord]:
+    """Each once."""
+    return [ProblemRecord.of(problem) for problem in dict.fromkeys(problems)]
 
 
 class RunSummary(Record):
@@ -124,7 +139,7 @@ class RunDetail(RunSummary):
     resume: str = ""
     pick_chart: str = ""
     pick_sheet: str = ""
-    problems: list[FileProblem] = []
+    problems: list[ProblemRecord] = []
 
 
 class RunMetrics(Record):
@@ -148,7 +163,7 @@ class SampleImage(Record):
         step: after which; 0 is the base model alone.
         epoch: that ended there, from 1; ``None`` in the middle of one.
         index: of its prompt, from 0.
-        hash: changes with the file.
+        version: another one whenever the file is; for its address.
     """
 
     path: str
@@ -157,7 +172,7 @@ class SampleImage(Record):
     index: int
     prompt: str
     seed: int
-    hash: str
+    version: str
 
 
 class RunEvents(Record):

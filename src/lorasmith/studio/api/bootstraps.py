@@ -42,12 +42,12 @@ from lorasmith.jobs.bootstraps.reader import (
     summary,
 )
 from lorasmith.jobs.file_tools.forms import command_line, words_of
-from lorasmith.jobs.plan import problem_records
 from lorasmith.jobs.projects import read_project
 from lorasmith.jobs.queue.ledger import AUTO
 from lorasmith.jobs.queue.records import JobRecord
 from lorasmith.jobs.queue.runner import ensure_runners
 from lorasmith.jobs.queue.submit import submit
+from lorasmith.jobs.runs.records import problem_records
 from lorasmith.studio.api.jobs import LedgerDep
 from lorasmith.studio.api.train import EngineDep, outside
 from lorasmith.studio.context import Studio, StudioDep

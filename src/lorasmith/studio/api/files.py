@@ -25,7 +25,8 @@ from lorasmith.core.files import free_bytes, version_of
 from lorasmith.core.text import bytes_text
 from lorasmith.data.images import load_upright, to_rgb
 from lorasmith.jobs.runs.folders import copy_lora
-from lorasmith.studio.context import ProblemOut, StudioDep
+from lorasmith.jobs.runs.records import ProblemRecord, problem_records
+from lorasmith.studio.context import StudioDep
 from lorasmith.studio.security import UPLOAD_BYTES
 
 router = APIRouter(prefix="/api", tags=["files"])
@@ -49,7 +50,7 @@ class Uploaded(BaseModel):
     """``files`` are there now; ``problems`` are of files in an archive that were left out."""
 
     files: list[str]
-    problems: list[ProblemOut]
+    problems: list[ProblemRecord]
 
 
 @router.put("/files")
@@ -63,7 +64,7 @@ async def put_file(request: Request, folder: str, name: str, studio: StudioDep) 
     arrival = await asyncio.to_thread(take, arrived, path)
     return Uploaded(
         files=[str(file) for file in arrival.files],
-        problems=[ProblemOut.of(problem) for problem in arrival.problems],
+        problems=problem_records(arrival.problems),
     )
 
 

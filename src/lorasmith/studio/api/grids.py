@@ -46,12 +46,11 @@ from lorasmith.jobs.grids.records import (
     grid_summary,
     votes_record,
 )
-from lorasmith.jobs.plan import problem_records
 from lorasmith.jobs.queue.ledger import AUTO, Ledger
 from lorasmith.jobs.queue.records import JobRecord
 from lorasmith.jobs.queue.runner import ensure_runners
 from lorasmith.jobs.queue.submit import submit
-from lorasmith.jobs.runs.records import FileProblem
+from lorasmith.jobs.runs.records import ProblemRecord, problem_records
 from lorasmith.studio.api.runs import ReaderDep
 from lorasmith.studio.api.train import EngineDep
 from lorasmith.studio.context import Studio, StudioDep
@@ -85,7 +84,7 @@ class GridAnswer(BaseModel):
 
     command_line: str = ""
     plan: GridPlan | None = None
-    problems: list[FileProblem] = []
+    problems: list[ProblemRecord] = []
 
 
 class NewVote(BaseModel):

@@ -26,13 +26,12 @@ from lorasmith.jobs.file_tools.forms import (
     tool_request,
     words_of,
 )
-from lorasmith.jobs.plan import problem_records
 from lorasmith.jobs.queue.ledger import AUTO, Ledger
 from lorasmith.jobs.queue.records import JobRecord
 from lorasmith.jobs.queue.runner import ensure_runners
 from lorasmith.jobs.queue.submit import submit
 from lorasmith.jobs.runs.folders import rename_lora
-from lorasmith.jobs.runs.records import FileProblem
+from lorasmith.jobs.runs.records import ProblemRecord, problem_records
 from lorasmith.studio.api.train import EngineDep
 from lorasmith.studio.context import Studio, StudioDep
 from lorasmith.studio.paths import OutsideError
@@ -72,7 +71,7 @@ class ToolAnswer(BaseModel):
 
     command_line: str = ""
     figures: Figures | None = None
-    problems: list[FileProblem] = []
+    problems: list[ProblemRecord] = []
 
 
 @router.get("/tools")

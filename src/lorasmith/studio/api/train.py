@@ -32,9 +32,9 @@ from lorasmith.jobs.plan import (
     named_paths,
     overrides_of,
     plan_request,
-    problem_records,
 )
 from lorasmith.jobs.queue.ledger import AUTO
+from lorasmith.jobs.runs.records import problem_records
 from lorasmith.studio.context import StudioDep
 from lorasmith.studio.paths import OutsideError, Roots
 
