@@ -38,8 +38,11 @@ def eval_weights(trainer: TrainStep) -> Iterator[None]:
     ]
     if isinstance(optimizer, HasTrainEval):
         optimizer.eval()
+        for group in trainer.groups:
+            group.take(group.tensors)  # A model in half precision has them rounded.
     if ema is not None:
         ema.copy_to_weights()
+    trainer.trained.end_update()  # An average of vectors of one length is shorter.
     try:
         yield
     finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pytest
@@ -11,9 +11,11 @@ from schedulefree import AdamWScheduleFree
 from tests.tolerances import LAYER, assert_near
 from torch import Tensor, nn
 
+from lorasmith.adapters.network import AdapterNetwork
 from lorasmith.tensors.rng import normal
 from lorasmith.training.ema import Ema
 from lorasmith.training.eval_weights import eval_weights
+from lorasmith.training.kinds.weight_groups import WeightGroup
 from lorasmith.training.optim import FlatGroup
 from lorasmith.training.step import TrainStep
 
@@ -27,6 +29,7 @@ class Toy:
     groups: list[FlatGroup]
     optimizer: torch.optim.Optimizer
     ema: Ema | None = None
+    trained: AdapterNetwork = field(default_factory=lambda: AdapterNetwork([], []))
 
     @classmethod
     def make(cls, kind: type[torch.optim.Optimizer], decay: float = 0.0) -> Toy:
@@ -99,6 +102,24 @@ def test_shows_the_point_that_a_schedule_free_optimizer_has_found() -> None:
         assert_near(toy.flat, expected, LAYER)
         assert not optimizer.param_groups[0]["train_mode"]
     assert optimizer.param_groups[0]["train_mode"]
+
+
+def test_a_model_in_half_precision_has_the_point_too() -> None:
+    master = nn.Parameter(normal((10,), 4, "member", 0))
+    weight = nn.Parameter(master.detach().bfloat16())
+    group = WeightGroup("unet", [weight], [master], 0.1)
+    optimizer = AdamWScheduleFree(group.members, lr=0.1)
+    optimizer.train()
+    for _ in range(5):
+        master.grad = master.detach() - TARGET[:10]
+        optimizer.step()
+        group.sync()
+    toy = cast(TrainStep, Toy([group], optimizer))  # type: ignore[list-item]
+    trained = weight.detach().clone()
+    with eval_weights(toy):
+        assert torch.equal(weight, master.bfloat16())
+        assert not torch.equal(weight, trained)
+    assert torch.equal(weight, trained)
 
 
 def test_weights_come_back_after_an_error() -> None:

@@ -22,6 +22,8 @@ from lorasmith.models.word_vectors import vocabulary
 from lorasmith.prompts.parse import parse_prompt
 from lorasmith.sampling.conditioning import PromptEncoder
 from lorasmith.sampling.embeddings import EmbeddingLibrary
+from lorasmith.training.ema import Ema
+from lorasmith.training.eval_weights import eval_weights
 from lorasmith.training.kinds.embedding import TrainedEmbeddings, start
 from lorasmith.training.kinds.table import kind_of
 from lorasmith.training.lr_schedules import learning_rate
@@ -106,6 +108,22 @@ def test_the_norm_is_that_of_the_vocabulary_at_the_start_and_after_each_update()
     (cat,) = token_ids("cat")
     for part, word in free.items():
         assert torch.equal(word.vectors, vocabulary(model.text_encoders[part])[[cat] * 4])
+
+
+def test_the_norm_is_that_of_the_vocabulary_in_an_average_too() -> None:
+    model = tiny_model()
+    trained = built(model)
+    trained.attach()
+    trainer, batch = trainer_of(model, trained, lr=0.3), batch_of(model, "a zorp")
+    trainer.ema = Ema(trainer.groups, 0.9)
+    for step in range(4):
+        trainer(step, [batch], total=1)
+    vectors = trained.own_words.words["zorp"]["text_encoder"].vectors
+    before, usual = vectors.detach().clone(), vocabulary(model.text_encoder).norm(dim=1).mean()
+    with eval_weights(trainer):
+        assert torch.allclose(vectors.norm(dim=1), usual.expand(4))
+        assert not torch.allclose(vectors, before)
+    assert torch.equal(vectors, before)
 
 
 # What training changes
@@ -300,6 +318,12 @@ def test_what_would_teach_nothing_ends_the_preflight(planned, values, message) -
         ({"adapter__rank": "8"}, "has no effect: train.kind is embedding"),
         ({"optimizer__unet_lr": "1e-4"}, "has no effect on an embedding"),
         ({"preservation__enabled": "true"}, "mean what they did in any case"),
+        ({"preservation__share": "0.5"}, "preservation.share: has no effect"),
+        ({"embedding__separate": "true"}, "embedding.separate: has no effect"),
+        (
+            {"optimizer__name": "AdaFactor", "optimizer__embedding_lr": "0.01"},
+            "optimizer.embedding_lr: has no effect",
+        ),
         ({"train__kind": "lora", "embedding__vectors": "8"}, "has no effect: train.kind is lora"),
     ],
 )
