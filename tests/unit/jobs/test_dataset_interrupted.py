@@ -37,10 +37,9 @@ READERS: dict[str, Callable[[Path], Reader]] = {
 }
 
 
-@pytest.mark.parametrize("reader", READERS)
-def test_names_are_those_that_a_killed_rename_gives(reader: str, tmp_path: Path) -> None:
-    folder = tmp_path / "set"
-    folder.mkdir()
+def killed_rename(folder: Path) -> None:
+    """Two pictures and their captions in ``folder``, of which one is called otherwise already."""
+    folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
     for name in ("x", "y"):
         pixels = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
@@ -54,6 +53,23 @@ def test_names_are_those_that_a_killed_rename_gives(reader: str, tmp_path: Path)
     database.close()
     # As far as a process came that was killed: a picture apart from its caption.
     (folder / "x.png").rename(folder / "zorp_001.png")
+
+
+def test_pairs_are_those_that_a_killed_rename_gives(tmp_path: Path) -> None:
+    killed_rename(tmp_path / "low")
+    (tmp_path / "high").mkdir()
+    for number, name in enumerate(("zorp_001", "y"), 1):
+        image = Image.open(tmp_path / "low" / f"{name}.png")
+        image.save(tmp_path / "high" / f"zorp_{number:03}.png")
+    place = f"data.path={str(tmp_path)!r}"
+    run(PlanRequest(settings=[place, "model.path=demo", "train.kind=slider"]))
+    assert {path.stem for path in (tmp_path / "low").glob("*.png")} == {"zorp_001", "zorp_002"}
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_names_are_those_that_a_killed_rename_gives(reader: str, tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    killed_rename(folder)
     events: list[Event] = []
     run(READERS[reader](folder), events.append)
     texts = [event.text for event in events if isinstance(event, Notice)]

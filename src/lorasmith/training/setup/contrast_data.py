@@ -19,10 +19,11 @@ from lorasmith.core.errors import DatasetError, Problem
 from lorasmith.core.events import Controls, Observer
 from lorasmith.curation.check.augmentation import count_augmentation
 from lorasmith.curation.check.check import CaptionCount, CheckReport, check_dataset, count_steps
+from lorasmith.curation.collection import finish_interrupted
 from lorasmith.data.buckets import Buckets, plan_buckets
 from lorasmith.data.dataset import Dataset, build_dataset
 from lorasmith.data.layout import FolderSpec
-from lorasmith.data.pairs import scan_pairs
+from lorasmith.data.pairs import find_sides, scan_pairs
 from lorasmith.data.scan import DatasetImage, Scan
 from lorasmith.models.families.table import Architecture
 from lorasmith.models.tokenizer import count_tokens
@@ -105,6 +106,7 @@ def pair_data(
     """
     assert settings.data.path is not None, "a run has them"
     (caption,) = contrast.captions(settings)
+    finish_interrupted(find_sides(settings.data.path), observer)
     pairs = scan_pairs(settings.data.path, caption)
     pairs = pairs.repeated(_repeats(len(pairs.high.images), settings, processes))
     dataset = build_dataset(pairs.high, buckets, CaptionSettings(), augmentation=settings.augment)
