@@ -234,6 +234,7 @@ def planned_seconds(
             run_plan, bucket.size, len(bucket.samples), dataset.batch_count(bucket, batch),
             speed, device, precision, checkpointing=checkpointing,
             preserves=run_plan.preserves, outside=keeps_outside(run_plan),
+            further=kind_of(run_plan.settings).passes(run_plan.settings),
         )
         for bucket in dataset.buckets
     )  # fmt: skip
@@ -273,9 +274,9 @@ def _seconds(
     checkpointing: bool = False,
     preserves: PreservationSettings | None = None,
     outside: bool = False,
+    further: float = 0.0,
 ) -> float:
     """Of samples of one size (width, height, px), as :func:`step_seconds` has it."""
-    contrast = kind_of(run_plan.settings).contrast(run_plan.settings)
     return step_seconds(
         Work.of(run_plan.architecture, *size, run_plan.settings.model.max_tokens + 2),
         samples,
@@ -286,7 +287,7 @@ def _seconds(
         checkpointing=checkpointing,
         preserves=preserves,
         outside=outside,
-        further=0.0 if contrast is None else contrast.passes(run_plan.settings),
+        further=further,
     )
 
 

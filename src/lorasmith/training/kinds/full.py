@@ -25,7 +25,7 @@ from lorasmith.models.reference import ModelReference
 from lorasmith.models.skeleton import skeleton_roots, stored_shapes
 from lorasmith.tensors.files import PRECISIONS
 from lorasmith.tensors.rounding import StochasticRounding
-from lorasmith.training.kinds.full_checkpoint import FullCheckpoint
+from lorasmith.training.kinds.full_checkpoint import FullCheckpoint, stored_dtype
 from lorasmith.training.kinds.full_weights import FullWeights, Weight, choose_weights
 from lorasmith.training.kinds.kind import Disk, MemoryChange, NetworkFacts, PlainKind
 from lorasmith.training.kinds.trained import Trained
@@ -136,6 +136,10 @@ class FullKind(PlainKind):
         ]  # fmt: skip
         return FullWeights({}, weights, None, StochasticRounding(settings.train.seed))
 
+    def passes(self, settings: TrainSettings) -> float:
+        # Weights take gradients too, which costs what they cost forward; of some layers less.
+        return 1 if settings.full.unet else 0
+
     def packs(self, settings: TrainSettings) -> bool:
         return not settings.full.unet
 
@@ -234,13 +238,11 @@ class FullKind(PlainKind):
             if folder.exists():  # Of a shorter run.
                 remove_folder(folder)
             opened = open_checkpoint(result)
-            checkpoint = FullCheckpoint(opened, ())
-            unet, vae = (
-                checkpoint.dtype((part, next(iter(opened.weights[part]))))
-                for part in ("unet", "vae")
-            )
-            loading = Loading(opened, dtype=unet, vae_dtype=vae)
-            loading.fill(*opened.architecture.family.parts)
+            parts = opened.architecture.family.parts
+            vae = stored_dtype(opened, ("vae",))
+            dtype = stored_dtype(opened, [part for part in parts if part != "vae"])
+            loading = Loading(opened, dtype=dtype, vae_dtype=vae)
+            loading.fill(*parts)
             save_diffusers(loading.model, folder)
         except UserError as error:  # Training is done, whatever comes of this.
             observe(Notice("warning", f"full.diffusers: no folder was made: {error}"))

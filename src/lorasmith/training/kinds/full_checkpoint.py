@@ -19,7 +19,7 @@ from lorasmith.core.events import Controls
 from lorasmith.lora_tools.checkpoint_writer import Change, CheckpointRewriter
 from lorasmith.lora_tools.outputs import carried_metadata
 from lorasmith.models.layout import WeightFile, canonical_shape
-from lorasmith.models.open import OpenedCheckpoint
+from lorasmith.models.open import OpenedCheckpoint, WeightInFile
 from lorasmith.models.weights import DTYPES, placed, read_weights
 
 Place = tuple[str, str]
@@ -59,15 +59,6 @@ class FullCheckpoint:
         """Bytes of a checkpoint, but for what is added to the metadata."""
         return CheckpointRewriter(self.file, {}, None).size(self.metadata({}))
 
-    def dtype(self, place: Place) -> torch.dtype:
-        """The type that a weight is stored in."""
-        part, name = place
-        stored = self._opened.weights[part][name]
-        if stored.file.tensors is not None:
-            return DTYPES[stored.file.tensors[stored.place.name].dtype]
-        assert stored.file.pickle is not None
-        return DTYPES[stored.file.pickle.tensors[stored.place.name].dtype]
-
     def too_narrow(self, largest: Mapping[Place, float]) -> set[str]:
         """Tensors of the file whose type is too narrow for what training made of them.
 
@@ -77,14 +68,14 @@ class FullCheckpoint:
         return {
             self._opened.weights[part][name].place.name
             for (part, name), value in largest.items()
-            if math.isfinite(value) and not _holds(self.dtype((part, name)), value)
+            if math.isfinite(value) and not _holds(_dtype(self._opened.weights[part][name]), value)
         }
 
     def saved_dtype(self, place: Place, widened: Collection[str]) -> torch.dtype:
         """The type that a weight is written in, where ``widened`` are float32."""
         part, name = place
-        is_wider = self._opened.weights[part][name].place.name in widened
-        return torch.float32 if is_wider else self.dtype(place)
+        stored = self._opened.weights[part][name]
+        return torch.float32 if stored.place.name in widened else _dtype(stored)
 
     def read(self, dtype: torch.dtype, device: torch.device) -> Iterator[tuple[Place, Tensor]]:
         """The base's own numbers of what is trained, in file order.
@@ -145,6 +136,19 @@ class FullCheckpoint:
                 placed(stored, place).view(shape).copy_(value())
 
         return change
+
+
+def stored_dtype(opened: OpenedCheckpoint, parts: Iterable[str]) -> torch.dtype:
+    """The type that all weights of some parts are stored in; float32 where they differ."""
+    types = {_dtype(stored) for part in parts for stored in opened.weights[part].values()}
+    return types.pop() if len(types) == 1 else torch.float32
+
+
+def _dtype(stored: WeightInFile) -> torch.dtype:
+    if stored.file.tensors is not None:
+        return DTYPES[stored.file.tensors[stored.place.name].dtype]
+    assert stored.file.pickle is not None
+    return DTYPES[stored.file.pickle.tensors[stored.place.name].dtype]
 
 
 def _holds(dtype: torch.dtype, value: float) -> bool:

@@ -124,7 +124,7 @@ class ContrastTraining(Protocol):
         """
 
     def passes(self, settings: TrainSettings) -> float:
-        """What a step costs beside one forward and backward pass, in forward passes."""
+        """As :meth:`Kind.passes`."""
 
 
 class Kind(Protocol):
@@ -199,6 +199,10 @@ class Kind(Protocol):
         Raises:
             SettingsError: its library is missing, or an argument is not one of its own.
         """
+
+    def passes(self, settings: TrainSettings) -> float:
+        """What a step costs beside one forward and backward pass through frozen weights, in forward
+        passes."""
 
     def packs(self, settings: TrainSettings) -> bool:
         """Whether the UNet's own weights stay as they are, so that they can be kept in fewer bits
@@ -290,6 +294,10 @@ class PlainKind:
 
     def contrast(self, settings: TrainSettings) -> ContrastTraining | None:
         return None
+
+    def passes(self, settings: TrainSettings) -> float:
+        contrast = self.contrast(settings)
+        return 0 if contrast is None else contrast.passes(settings)
 
     def check_files(self, settings: TrainSettings) -> None:
         """There are none."""

@@ -12,11 +12,12 @@ from safetensors.torch import load_file, save_file
 from tests.pipelines import encode, pipeline_of
 from tests.tiny_models import tiny_checkpoint
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from lorasmith.config.load import load_settings
 from lorasmith.config.schema import TrainSettings
 from lorasmith.core.errors import CheckpointError, RunError, SettingsError
-from lorasmith.core.events import Controls
+from lorasmith.core.events import Controls, ignore
 from lorasmith.models.diffusion_model import DiffusionModel
 from lorasmith.models.families.table import FAMILIES
 from lorasmith.models.load import load_model
@@ -238,6 +239,38 @@ def test_weights_beyond_the_bases_type_are_saved_wider_and_told(half: Path, tmp_
     again = load_model(tmp_path / "new.safetensors")
     name = trained.weights[0].name
     assert torch.equal(shown, again.denoiser.get_parameter(name))
+
+
+@pytest.mark.slow
+def test_a_diffusers_folder_holds_what_the_file_does(half: Path, tmp_path: Path) -> None:
+    """Also where its tensors are of several types."""
+    _, trained = build(half)
+    grown(trained, 1e6)
+    trained.save(tmp_path / "run.safetensors", {}, torch.float32)
+    KIND.finish(settings_of(half, "full.diffusers=true"), tmp_path / "run.safetensors", ignore,
+                Controls())  # fmt: skip
+    written = load_file(tmp_path / "diffusers" / "unet" / "diffusion_pytorch_model.safetensors")
+    assert float(written[trained.weights[0].name].view(-1)[0]) == 1e6
+    (vae,) = (tmp_path / "diffusers" / "vae").glob("*.safetensors")
+    assert {tensor.dtype for tensor in load_file(vae).values()} == {torch.float16}
+
+
+@pytest.mark.parametrize("part", ["unet", "text_encoder"])
+def test_a_step_costs_what_the_plan_says(base: Path, part: str) -> None:
+    chosen = [f"full.{one}={one == part}".lower() for one in ("unet", "text_encoder")]
+    model, _ = build(base, *chosen)
+    with FlopCounterMode(display=False) as text:
+        condition = model.encode_text(["a tree"])
+    with FlopCounterMode(display=False) as forward:
+        out = model.denoise(normal((1, 4, 8, 8), 0, "x"), torch.tensor([300]), condition)
+    with FlopCounterMode(display=False) as backward:
+        out.square().sum().backward()
+    ours = backward.get_total_flops()
+    if part == "text_encoder":
+        ours -= 2 * text.get_total_flops()
+    once = forward.get_total_flops()
+    further = KIND.passes(settings_of(base, *chosen))
+    assert ours / once == pytest.approx(1 + further, rel=0.15)
 
 
 def test_no_numbers_are_not_saved(half: Path, tmp_path: Path) -> None:
