@@ -66,7 +66,7 @@ def _full_parts(settings: TrainSettings) -> dict[str, bool]:
 
 
 def _slider_parts(settings: TrainSettings) -> dict[str, bool]:
-    return {"unet": settings.adapter.parts["unet"], "text_encoder": False}
+    return {"unet": settings.adapter.parts["unet"]}
 
 
 def _embedding_contrast(settings: TrainSettings) -> Contrast | None:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import pairwise
 from statistics import fmean
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -132,6 +133,11 @@ class Objective:
     timesteps: Timesteps = field(default_factory=Timesteps)
     weights: Weights = field(default_factory=Weights)
     loss: Loss = field(default_factory=Loss)
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """By name, for an objective of more."""
+        return {one.name: getattr(self, one.name) for one in fields(Objective)}
 
     def loss_sum(
         self,

@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from lorasmith.config.kinds import kind_facts
+from lorasmith.config.checks.loss import keeps_nothing
 from lorasmith.config.schema import TrainSettings
 from lorasmith.config.sections.loss import PreservationSettings
 from lorasmith.config.values import AUTO
@@ -158,16 +158,10 @@ class Preservation:
 def preservation_of(settings: TrainSettings, dataset: Dataset) -> tuple[Preservation | None, str]:
     """What a run keeps, or ``None`` and why it keeps nothing."""
     section = settings.preservation
-    if not section.enabled:
-        return None, "preservation.enabled is false"
-    if kind_facts(settings).keeps_base:
-        return None, "captions without the trained words mean what they did in any case"
+    if why_not := keeps_nothing(settings):
+        return None, why_not
     if section.enabled == "auto" and any(item.reg and item.repeats for item in dataset.items):
         return None, "there are regularisation pictures"
-    if section.enabled == "auto" and kind_facts(settings).one_pass(settings):
-        return None, "steps have one backward pass alone"
-    if kind_facts(settings).contrast(settings) is not None:
-        return None, "there are no captions to keep it for"
     triggers = triggers_of(dataset)
     in_captions = any(words_in(text, triggers) for text in _taught(dataset))
     if section.enabled == "auto" and not in_captions:

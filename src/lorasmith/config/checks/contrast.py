@@ -20,10 +20,14 @@ are learned, and from which images."""
 WITHOUT_IMAGES = (
     *(*WITHOUT_CAPTIONS, "buckets", "augment", "data.background", "loss.noise_offset"),
     *("loss.adaptive_noise_scale", "loss.multires_iterations", "loss.input_perturbation"),
+    *("loss.antithetic_noise", "loss.noise_candidates"),
 )
 """These, and those about how images are shown, and about the noise that is put on them."""
 
 REFUSED = ("data.folders", "data.reg")
+
+LENGTH = ("train.showings", "train.showings_falloff", "train.min_steps", "train.max_steps")
+"""How a length is worked out from images."""
 
 
 def _no_other_pictures(s: TrainSettings) -> Iterator[Problem]:
@@ -64,6 +68,10 @@ def _has_no_effect(s: TrainSettings) -> Iterator[Problem]:
             if path not in REFUSED and not names_word and is_given(s, section, key):
                 what = f"has no effect: {kind_facts(s).title} is {why}"
                 yield Problem(path, what, "remove it")
+    for path in LENGTH:
+        if is_given(s, *path.split(".")):
+            what = f"has no effect: such a run takes {kind_facts(s).steps} steps"
+            yield Problem(path, what, "set train.steps for another length")
 
 
 CONTRADICTIONS: tuple[Check, ...] = (_no_other_pictures, _rate_is_a_number, _is_not_judged)

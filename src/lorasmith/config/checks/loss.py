@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lorasmith.config.checks.base import Check, is_given
+from lorasmith.config.kinds import kind_facts
 from lorasmith.config.schema import TrainSettings
 from lorasmith.core.errors import Problem
 
@@ -216,10 +217,23 @@ def _masks(s: TrainSettings) -> Iterator[Problem]:
         yield Problem("loss.mask_floor", "at 1 the masks mask nothing", "0 to 0.2 is usual")
 
 
+def keeps_nothing(s: TrainSettings) -> str:
+    """Why such a run keeps nothing of the base model's output, whatever its images are; else ""."""
+    facts = kind_facts(s)
+    if not s.preservation.enabled:
+        return "preservation.enabled is false"
+    if facts.keeps_base:
+        return "captions without the trained words mean what they did in any case"
+    if facts.contrast(s) is not None:
+        return "there are no captions to keep it for"
+    return "steps have one backward pass alone" if facts.one_pass(s) else ""
+
+
 def _preservation(s: TrainSettings) -> Iterator[Problem]:
-    names = ("share", "weight", "class_word", "empty_share")
-    if s.preservation.enabled is False and is_given(s, "preservation", *names):
-        yield _idle("preservation", "it is off", "set preservation.enabled to true, or remove it")
+    why = keeps_nothing(s)
+    for name in type(s.preservation).model_fields if why else ():
+        if name != "enabled" and is_given(s, "preservation", name):
+            yield _idle(f"preservation.{name}", why, "remove it")
 
 
 def warnings_with(

@@ -219,7 +219,7 @@ def _adafactor(s: TrainSettings) -> Iterator[Problem]:
                 "add scale_parameter=False to give a lr of your own",
             )
         return
-    rates = ("lr", "unet_lr", "text_encoder_lr")
+    rates = ("lr", "unet_lr", "text_encoder_lr", "embedding_lr")
     for name in (name for name in rates if is_given(s, "optimizer", name)):
         yield Problem(
             f"optimizer.{name}",

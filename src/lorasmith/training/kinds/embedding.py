@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -226,8 +226,7 @@ class NegativePairs:
         # They import diffusers, and who asks what a run would cost needs none of it.
         from lorasmith.training.kinds.pair_objective import NegativePairObjective
 
-        parts = {one.name: getattr(objective, one.name) for one in fields(objective)}
-        return NegativePairObjective(**parts)
+        return NegativePairObjective(**objective.parts)
 
     def passes(self, settings: TrainSettings) -> float:
         return 4  # The other side's, forward and back, and both with the first vectors.
@@ -294,6 +293,9 @@ class EmbeddingKind(FlatKind):
 
     def oddities(self, settings: TrainSettings, dataset: Dataset) -> Iterator[Problem]:
         yield from self.odd_words(settings)
+        if settings.embedding.separate and not self._separate(settings):
+            what = "has no effect: the file has one word, and no LoRA"
+            yield Problem("embedding.separate", what, "remove it")
         if any(item.reg and item.repeats for item in dataset.items):
             what = "nothing is learned from regularisation pictures: what their captions mean does "
             what += "not change, and they take steps"
@@ -408,14 +410,18 @@ class EmbeddingKind(FlatKind):
         return WordsOnModel(OwnWords(vectors), model)
 
     def further_files(self, settings: TrainSettings, result: Path) -> tuple[Path, ...]:
-        words = settings.embedding.names if settings.embedding.separate else []
-        return tuple(_separate_path(result, word) for word in words)
+        return tuple(_separate_path(result, word) for word in self._separate(settings))
+
+    def _separate(self, settings: TrainSettings) -> list[str]:
+        """The words that have a file of their own besides."""
+        words = settings.embedding.names
+        return words if settings.embedding.separate and (self._bundled or len(words) > 1) else []
 
     def finish(
         self, settings: TrainSettings, result: Path, observe: Observer, controls: Controls
     ) -> None:
         """Each word's vectors in a file of its own, for ``embedding.separate``."""
-        if not settings.embedding.separate:
+        if not self._separate(settings):
             return
         metadata = read_safetensors_header(result).metadata
         spec = {key: text for key, text in metadata.items() if key.startswith("modelspec.")}

@@ -4,7 +4,6 @@ pairs of images."""
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,13 +54,14 @@ class SliderPrompts:
         items: Sequence[int],
     ) -> SliderObjective:
         # They import diffusers, and who asks what a run would cost needs none of it.
+        from lorasmith.diffusion.noise import Noise
         from lorasmith.training.kinds.slider_objective import SliderObjective
 
         assert isinstance(trained, AdapterNetwork)
         triples = triples_of(settings)
-        parts = {one.name: getattr(objective, one.name) for one in fields(objective)}
         return SliderObjective(
-            **parts,
+            # What is made for pictures leans towards them, and there are none.
+            **objective.parts | {"noise": Noise()},
             triples=[triples[item] for item in items],
             text=text,
             network=trained,
@@ -101,8 +101,7 @@ class SliderPairs:
         from lorasmith.training.kinds.pair_objective import PairSliderObjective
 
         assert isinstance(trained, AdapterNetwork)
-        parts = {one.name: getattr(objective, one.name) for one in fields(objective)}
-        return PairSliderObjective(**parts, network=trained)
+        return PairSliderObjective(**objective.parts, network=trained)
 
     def passes(self, settings: TrainSettings) -> float:
         return 2  # The other side's, forward and back.

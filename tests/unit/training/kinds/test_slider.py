@@ -202,12 +202,25 @@ def test_prompts_must_be_given() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    ["captions.shuffle=true", "augment.flip=true", "loss.noise_offset=0.1", "validation.split=10%"],
+    [
+        *("captions.shuffle=true", "augment.flip=true", "loss.noise_offset=0.1"),
+        *("loss.antithetic_noise=true", "loss.noise_candidates=4", "train.showings=50"),
+        *("validation.split=10%", "preservation.share=0.5", "optimizer.text_encoder_lr=1e-5"),
+    ],
 )
 def test_what_is_about_pictures_has_no_effect(base: Path, change: str) -> None:
     path = change.partition("=")[0]
     assert any(one.where == path for one in warnings(settings_of(base, change)))
     assert not [one for one in warnings(settings_of(base)) if "no effect" in one.what]
+
+
+@pytest.mark.parametrize("change", ["loss.noise_offset=0.5", "loss.noise_candidates=8"])
+def test_plain_noise_is_plain(base: Path, change: str) -> None:
+    latents = []
+    for more in ((), (change,)):
+        model, _, objective, batch = parts(base, "slider.latent_steps=0", *more)
+        latents.append(objective._latents(model, batch, 3).latents)
+    assert torch.equal(*latents)
 
 
 def test_its_settings_have_no_effect_for_other_kinds() -> None:
