@@ -42,7 +42,7 @@ from lorasmith.training.kinds.kind import (
     MemoryChange,
     NetworkFacts,
 )
-from lorasmith.training.kinds.trained import Layer, Trained
+from lorasmith.training.kinds.trained import Layer, NothingDrawn, Trained
 
 if TYPE_CHECKING:
     from lorasmith.models.diffusion_model import DiffusionModel
@@ -68,7 +68,7 @@ class VectorGroup:
         return sum(parameter.numel() for parameter in self.parameters)
 
 
-class TrainedEmbeddings(Attachable):
+class TrainedEmbeddings(Attachable, NothingDrawn):
     """Words of one's own on a model; see :class:`lorasmith.training.kinds.trained.Trained`.
 
     Args:
@@ -79,8 +79,6 @@ class TrainedEmbeddings(Attachable):
         bundled: its tensors have the names that LoRA files have for them, as those of several
             words do in any case.
     """
-
-    masks_ahead = False
 
     def __init__(
         self,
@@ -126,24 +124,6 @@ class TrainedEmbeddings(Attachable):
     def layers(self) -> Mapping[str, nn.Module]:
         tables = self.own_words.tables()
         return {f"{name} ({part})": tables[part] for name, part, _ in self._each()}
-
-    def begin_update(self, step: int) -> None:
-        """Nothing is named by the step."""
-
-    def begin_step(
-        self,
-        seed: int,
-        step: int,
-        samples: Sequence[int],
-        *,
-        size: tuple[int, ...] = (),
-        dtype: torch.dtype = torch.float32,
-        noise_gone: Sequence[float] | None = None,
-    ) -> None:
-        """Nothing is random."""
-
-    def end_step(self) -> None:
-        """Nothing was drawn."""
 
     @torch.no_grad()
     def end_update(self) -> None:

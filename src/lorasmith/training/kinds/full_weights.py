@@ -22,6 +22,7 @@ from lorasmith.formats.adapter_roots import AdapterRoot
 from lorasmith.tensors.rounding import StochasticRounding
 from lorasmith.tensors.transfer import pinned
 from lorasmith.training.kinds.full_checkpoint import FullCheckpoint, Place
+from lorasmith.training.kinds.trained import NothingDrawn
 
 ALL = "all"
 """Every weight of a part: embeddings, norms and biases too."""
@@ -144,7 +145,7 @@ def _without_match(
         yield Problem(where, what, hint)
 
 
-class FullWeights:
+class FullWeights(NothingDrawn):
     """Weights of a model that are trained as they are.
 
     The base's own numbers are read from its file again where they are asked for; where every step
@@ -158,8 +159,6 @@ class FullWeights:
         stand_ins: for each weight the numbers that the model has while this is attached; ``None``
             for those that are trained.
     """
-
-    masks_ahead = False
 
     def __init__(
         self,
@@ -268,21 +267,6 @@ class FullWeights:
     def begin_update(self, step: int) -> None:
         """Roundings are named by the step, so that all processes make the same."""
         self.rounding.step = step
-
-    def begin_step(
-        self,
-        seed: int,
-        step: int,
-        samples: Sequence[int],
-        *,
-        size: tuple[int, ...] = (),
-        dtype: torch.dtype = torch.float32,
-        noise_gone: Sequence[float] | None = None,
-    ) -> None:
-        """Nothing of a sample is drawn."""
-
-    def end_step(self) -> None:
-        """Nothing was drawn that takes memory."""
 
     def end_update(self) -> None:
         """Weights may be what they like."""

@@ -119,3 +119,18 @@ class Trained(Protocol):
     def as_saved(self, dtype: torch.dtype) -> Self:
         """What other programs will apply when they generate: read back from its file's tensors, in
         the file's precision; not attached."""
+
+
+class NothingDrawn:
+    """Of a :class:`Trained` in which nothing of a sample is random."""
+
+    masks_ahead = False
+
+    def begin_update(self, step: int) -> None:
+        """Nothing is named by the step."""
+
+    def begin_step(self, *_: Any, **__: Any) -> None:
+        """Nothing is drawn."""
+
+    def end_step(self) -> None:
+        """Nothing was drawn."""
