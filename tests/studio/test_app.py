@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 from tests.studio.conftest import client_of
 
 from lorasmith import __version__
-from lorasmith.studio.app import PAGES
+from lorasmith.studio.pages import PAGES
 
 
 def test_the_session_says_what_there_is(client: TestClient, workspace: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tools.studio_schema import schema
 
-from lorasmith.studio.app import STATIC
+from lorasmith.studio.pages import STATIC
 
 WEB = Path(__file__).parents[2] / "web"
 MOST_OF_A_PAGE = 150_000

@@ -12,13 +12,14 @@ import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from types import SimpleNamespace
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from fastapi import FastAPI
 
-from lorasmith.studio import serve
+from lorasmith.studio import app, serve
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="is ended by a signal of POSIX")
 
@@ -59,15 +60,14 @@ def test_it_ends_in_the_midst_of_a_request_without_a_traceback(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(serve, "_SECONDS_TO_END", 0.1)
-    app = FastAPI()
-    app.state.studio = SimpleNamespace(closing=threading.Event())
+    bare = FastAPI()
 
-    @app.get("/long")
+    @bare.get("/long")
     async def long() -> None:
         os.kill(os.getpid(), signal.SIGINT)
         await asyncio.sleep(60)
 
-    @app.get("/bug")
+    @bare.get("/bug")
     def bug() -> None:
         raise KeyError("a bug is told")
 
@@ -79,12 +79,49 @@ def test_it_ends_in_the_midst_of_a_request_without_a_traceback(
     with contextlib.closing(serve._listen("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         asking = threading.Thread(target=ask)
-        serve._run(app, listener, asking.start)
+        serve._run(bare, listener, asking.start, lambda: None)
     asking.join(20)
     said = capsys.readouterr().err
     assert "a bug is told" in said
     assert said.count("Traceback") == 1
     assert "task(s)" not in said
+
+
+def test_pages_are_there_before_what_they_ask(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, answers = threading.Event(), []
+
+    def create_app(*args: Any, **options: Any) -> FastAPI:
+        assert asked.wait(20)
+        return made(*args, **options)
+
+    def browse(address: str) -> None:
+        try:
+            with httpx.Client(base_url=address, timeout=20, trust_env=False) as client:
+                answers.append(client.get("/train"))
+                answers.append(client.get("/train", headers={"host": "evil.example"}))
+                threading.Timer(0.1, asked.set).start()
+                answers.append(client.get("/api/session"))
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    made = app.create_app
+    monkeypatch.setattr(app, "create_app", create_app)
+    serve.serve(tmp_path, browse=browse)
+    page, foreign, session = answers
+    assert (page.status_code, foreign.status_code, session.status_code) == (200, 403, 200)
+    assert "<title>lorasmith studio</title>" in page.text
+    assert session.json()["workspace"] == str(tmp_path)
+
+
+def test_it_ends_when_it_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: Any, **options: Any) -> FastAPI:
+        raise KeyError("a bug is told")
+
+    monkeypatch.setattr(app, "create_app", broken)
+    with pytest.raises(KeyError, match="a bug is told"):
+        serve.serve(tmp_path)
 
 
 @pytest.fixture

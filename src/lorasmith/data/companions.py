@@ -49,8 +49,8 @@ _GLUED = re.compile(r"(.+?)masks?", re.IGNORECASE | re.DOTALL)
 _BEFORE = re.compile(r"(?:(.+?)([-._ ]))?masks?([-._ ])(.+)", re.IGNORECASE | re.DOTALL)
 # What mask_0001.png may be the mask of, before the number.
 _PLAIN_NAMES = ("image", "img", "picture", "photo", "frame", "ComfyUI")
-# Whether a name can mean any of it, at a tenth of the cost of asking what.
-_MAYBE = re.compile("|".join(["mask", *_SURE, *_MARKS.values()]), re.IGNORECASE)
+# Whether a name in small letters can mean any of it, at a tenth of the cost of asking what.
+_MAYBE = re.compile("|".join(["mask", *_SURE, *_MARKS.values()]))
 _SURE_NAME = re.compile(rf"(.+?)[-._ ]({'|'.join(_SURE)})", re.IGNORECASE | re.DOTALL)
 _SEPARATORS = "-._ "
 # Of 255: what differs more between its channels is in colours.
@@ -76,7 +76,7 @@ class Companion:
 
 def may_be_companion(name: str) -> bool:
     """Whether :func:`find_companions` has to look at a file of this name; most names say no."""
-    return _MAYBE.search(name) is not None
+    return _MAYBE.search(name.casefold()) is not None
 
 
 def find_companions(images: Sequence[Path], captioned: Container[Path]) -> list[Companion]:

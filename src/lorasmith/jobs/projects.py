@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -35,7 +34,8 @@ from lorasmith.training.runs.folder import RunFolder
 DATASET, RUNS, LORAS = "dataset", "runs", "loras"
 IMG = "img"
 """Where kohya_ss keeps the folders of images, beside those of regularisation."""
-_OF_DATASETS = frozenset({*SUFFIXES, *CAPTION_SUFFIXES, *TABLE_SUFFIXES})
+_OF_IMAGES = frozenset({*SUFFIXES, *CAPTION_SUFFIXES})
+_OF_DATASETS = _OF_IMAGES | frozenset(TABLE_SUFFIXES)
 _TICK = 50_000_000
 """Nanoseconds within which a file system may give two changes the same time."""
 
@@ -50,7 +50,6 @@ class DatasetFiles:
         captioned: of these, those with a caption file.
         tables: files that may have captions of many images.
         first: the first image.
-        changed: when an image or a caption was changed last, in Unix seconds.
         folders: each that was looked through, and when it was changed, in nanoseconds.
     """
 
@@ -58,13 +57,21 @@ class DatasetFiles:
     captioned: int = 0
     tables: tuple[Path, ...] = ()
     first: Path | None = None
-    changed: float = 0.0
     folders: tuple[tuple[str, int], ...] = ()
 
     def is_as_it_was(self) -> bool:
         """Whether nothing was added to these folders, taken away or put in its place since."""
         now = [(path, _changed(path)) for path, _ in self.folders]
         return bool(now) and tuple(now) == self.folders
+
+    def is_newer_than(self, time: float) -> bool:
+        """Whether an image or a caption was changed since a time, in Unix seconds."""
+        return any(
+            _changed(entry.path) > time * 1e9
+            for folder, _ in self.folders
+            for entry in _entries(Path(folder))
+            if os.path.splitext(entry.name)[1].lower() in _OF_IMAGES
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +143,6 @@ def read_files(path: Path) -> DatasetFiles:
         captioned=sum(group.captioned for group in groups),
         tables=tuple(Path(table) for group in groups for table in group.tables),
         first=Path(min(first.images, key=_order)) if first is not None else None,
-        changed=max((group.changed for group in groups), default=0.0),
         folders=tuple((group.folder, group.time) for group in groups),
     )
 
@@ -199,7 +205,6 @@ class _Group:
     images: list[str]
     captioned: int
     tables: list[str]
-    changed: float
 
 
 def _groups(folder: Path) -> Iterator[_Group]:
@@ -228,7 +233,7 @@ def _group(folder: Path) -> _Group:
     time = _changed(folder)
     if time_ns() - time < _TICK:
         time = 0  # What is written next may bear the same time.
-    images, captions, tables, changed = [], set(), [], 0.0
+    images, captions, tables = [], set(), []
     for entry in _entries(folder):
         stem, suffix = os.path.splitext(entry.path)
         suffix = suffix.lower()
@@ -240,15 +245,13 @@ def _group(folder: Path) -> _Group:
             captions.add(stem)
         else:
             tables.append(entry.path)
-            continue
-        with contextlib.suppress(OSError):
-            changed = max(changed, entry.stat().st_mtime)
-    # a.json and a.jpg.json are of one image, and no table.
-    of_one = {*images, *(os.path.splitext(image)[0] for image in images)}
-    tables = [table for table in tables if os.path.splitext(table)[0] not in of_one]
+    if tables:
+        # a.json and a.jpg.json are of one image, and no table.
+        of_one = {*images, *(os.path.splitext(image)[0] for image in images)}
+        tables = [table for table in tables if os.path.splitext(table)[0] not in of_one]
     images = _without_companions(images, captions)
     captioned = sum(os.path.splitext(image)[0] in captions for image in images)
-    return _Group(str(folder), time, images, captioned, tables, changed)
+    return _Group(str(folder), time, images, captioned, tables)
 
 
 def _without_companions(images: list[str], captions: set[str]) -> list[str]:

@@ -5,76 +5,78 @@ The process that serves it never imports torch: what needs it is done by childre
 
 from __future__ import annotations
 
-import mimetypes
 from collections.abc import Iterable, Sequence
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
-from fastapi import FastAPI, HTTPException
+from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from fastapi.responses import JSONResponse
 from starlette.requests import Request
+from starlette.types import Receive, Scope, Send
 
 from lorasmith import __version__
 from lorasmith.core.errors import Problem, UserError
 from lorasmith.jobs.curating.changes import ConflictError
 from lorasmith.jobs.runs.logs import plain_text
 from lorasmith.jobs.runs.records import problem_records
-from lorasmith.studio.api import (
-    bootstraps,
-    bug_report,
-    changes,
-    dataset,
-    dataset_pictures,
-    draw,
-    files,
-    grids,
-    jobs,
-    lora_files,
-    projects,
-    prompts,
-    runs,
-    session,
-    train,
-)
+from lorasmith.studio.api import changes, files, jobs, projects, runs, session, train
 from lorasmith.studio.context import Problems, Studio
+from lorasmith.studio.pages import STATIC, page_routes
 from lorasmith.studio.paths import OutsideError, Roots
 from lorasmith.studio.security import Guard
 
-STATIC = Path(__file__).parent / "static"
-PAGES = (
-    *("/", "/dataset", "/sort", "/train", "/bootstrap", "/run", "/draw", "/prompts", "/compare"),
-    "/files",
-)
-"""Addresses that the bundle itself makes pages of."""
-ROUTERS = tuple(
-    each.router
-    for each in (
-        session,
-        runs,
-        train,
-        bootstraps,
-        files,
-        projects,
-        prompts,
-        dataset,
-        dataset_pictures,
-        draw,
-        lora_files,
-        grids,
-        jobs,
-        bug_report,
-        changes,
-    )
-)
+FIRST = (session, runs, train, files, projects, jobs, changes)
+"""What Home asks, and all other pages."""
+LATER = {
+    "/api/bootstraps": ("bootstraps",),
+    "/api/bug-report": ("bug_report",),
+    "/api/dataset": ("dataset", "dataset_pictures"),
+    "/api/draw": ("draw",),
+    "/api/grids": ("grids",),
+    "/api/lora-files": ("lora_files",),
+    "/api/prompts": ("prompts",),
+}
+"""Modules of the API by where their addresses begin. They are imported at the first request that
+goes there: all of them would take a fifth of the start, and memory."""
 
-NO_BUNDLE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>lorasmith studio</title>
-<h1>The studio's pages are missing</h1>
-<p>This installation is without them: install lorasmith again, or run <code>make web</code> in its
-sources. For programs, <a href="/openapi.json">/openapi.json</a> describes what the server
-answers.</p>
-</html>
-"""
+
+class StudioApp(FastAPI):
+    """
+    Args:
+        static: where the pages' bundle lies.
+        options: of :class:`fastapi.FastAPI`.
+    """
+
+    def __init__(self, static: Path, **options: Any) -> None:
+        super().__init__(**options)
+        self._later = dict(LATER)
+        self._pages = page_routes(static)
+        self._include(FIRST)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            self._import([start for start in self._later if scope["path"].startswith(start)])
+        await super().__call__(scope, receive, send)
+
+    def openapi(self) -> dict[str, Any]:
+        self._import(list(self._later))
+        return super().openapi()
+
+    def _import(self, starts: Iterable[str]) -> None:
+        names = [name for start in starts for name in self._later.pop(start)]
+        if names:
+            self._include([import_module(f"lorasmith.studio.api.{name}") for name in names])
+
+    def _include(self, modules: Iterable[ModuleType]) -> None:
+        routes = self.router.routes
+        # Those of the pages are the last: they answer at every address.
+        routes[:] = [route for route in routes if route not in self._pages]
+        for module in modules:
+            self.include_router(module.router)
+        routes.extend(self._pages)
 
 
 def create_app(
@@ -93,20 +95,18 @@ def create_app(
         token: the secret that each request must carry; "" for none.
         static: where the pages' bundle lies.
     """
-    # Its own pages of documentation load scripts from elsewhere.
-    app = FastAPI(
+    app = StudioApp(
+        static,
         title="lorasmith studio",
         version=__version__,
+        # Its own pages of documentation load scripts from elsewhere.
         docs_url=None,
         redoc_url=None,
         responses={422: {"model": Problems, "description": "what is wrong, by the library"}},
     )
     app.state.studio = Studio(Roots(workspace, allowed))
-    for router in ROUTERS:
-        app.include_router(router)
     app.add_exception_handler(UserError, _answer_user_error)
     app.add_exception_handler(RequestValidationError, _answer_wrong_request)
-    _add_pages(app, static)
     app.add_middleware(Guard, hosts=list(hosts), token=token)
     return app
 
@@ -134,38 +134,3 @@ def _refusal(status: int, problems: Sequence[Problem]) -> JSONResponse:
         detail=plain_text("\n".join(map(str, problems))), problems=problem_records(problems)
     )
     return JSONResponse(body.model_dump(), status)
-
-
-def _add_pages(app: FastAPI, static: Path) -> None:
-    def page() -> Response:
-        index = static / "index.html"
-        if not index.is_file():
-            return HTMLResponse(NO_BUNDLE)
-        return FileResponse(index, headers={"cache-control": "no-cache"})
-
-    for path in PAGES:
-        app.get(path, include_in_schema=False)(page)
-
-    @app.get("/{name:path}", include_in_schema=False)
-    def asset(name: str) -> Response:
-        """A file of the bundle: one of those that are there, so that no name leads out."""
-        files = {
-            path.relative_to(static).as_posix(): path
-            for path in static.rglob("*")
-            if path.is_file() and not path.is_symlink()
-        }
-        if name not in files:
-            raise HTTPException(404, "there is nothing at this address")
-        kind = _KINDS.get(files[name].suffix) or mimetypes.guess_type(name)[0]
-        return FileResponse(files[name], media_type=kind, headers={"cache-control": "no-cache"})
-
-
-# Windows takes them from its registry, where programs write what they like.
-_KINDS = {
-    ".js": "text/javascript",
-    ".css": "text/css",
-    ".html": "text/html",
-    ".svg": "image/svg+xml",
-    ".json": "application/json",
-    ".woff2": "font/woff2",
-}

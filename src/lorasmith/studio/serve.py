@@ -15,6 +15,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ from lorasmith.core.installation import extra_line
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from lorasmith.studio.context import Studio
 
@@ -63,16 +65,22 @@ def serve(
     require_studio()
     _require_folders(workspace, allowed)
     _keep_little_memory()
+    from starlette.applications import Starlette
+
+    from lorasmith.studio.pages import page_routes
+    from lorasmith.studio.security import Guard
+
     token = secrets.token_urlsafe(32) if host else ""
-    with contextlib.closing(_listen(host or "127.0.0.1", port)) as listener:
-        # All that is made now stays. To look through it for what is gone takes a twentieth of the
-        # start, and of all that is made later.
-        gc.disable()
+    hosts = _names(host)
+    pages = Guard(Starlette(routes=page_routes()), hosts, token)
+
+    def make() -> FastAPI:
         from lorasmith.studio.app import create_app
 
-        app = create_app(workspace, allowed, hosts=_names(host), token=token)
-        gc.freeze()
-        gc.enable()
+        return create_app(workspace, allowed, hosts=hosts, token=token)
+
+    site = _Site(pages, make)
+    with contextlib.closing(_listen(host or "127.0.0.1", port)) as listener:
         address = _address(host, listener.getsockname()[1])
         opened = f"{address}?token={token}" if token else address
 
@@ -81,11 +89,68 @@ def serve(
             if token:
                 say("Whoever has this address can do what you can; it is shown only now.")
             say("Ctrl-C ends it; jobs that run go on.")
-            threading.Thread(target=_mind_queue, args=(app.state.studio,), daemon=True).start()
+            site.load()
             if browse is not None:
                 threading.Thread(target=browse, args=(opened,), daemon=True).start()
 
-        _run(app, listener, started)
+        _run(site, listener, started, site.close)
+        if site.app.done():
+            site.app.result()
+
+
+class _Site:
+    """ASGI: the pages at once, all else when it is loaded. That takes a second, and a browser about
+    as long for the pages' own code.
+
+    Args:
+        pages: answers for the pages alone, until then.
+        make: makes what answers for all.
+    """
+
+    def __init__(self, pages: ASGIApp, make: Callable[[], FastAPI]) -> None:
+        self._pages, self._make = pages, make
+        self.app: Future[FastAPI] = Future()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_page = not scope["path"].startswith(("/api/", "/openapi.json"))
+        if is_page and not self.app.done():
+            await self._pages(scope, receive, send)
+        else:
+            app = await asyncio.wrap_future(self.app)
+            await app(scope, receive, send)
+
+    def load(self) -> None:
+        """Begin to load it; what cannot be loaded ends the server, and is raised there."""
+        self.app = ThreadPoolExecutor(1).submit(self._load)
+        self.app.add_done_callback(_loaded)
+
+    def _load(self) -> FastAPI:
+        # All that is made now stays. To look through it for what is gone takes a twentieth of the
+        # start, and of all that is made later.
+        gc.disable()
+        try:
+            return self._make()
+        finally:
+            gc.freeze()
+            gc.enable()
+
+    def close(self) -> None:
+        """Have those who wait for an answer, or for what changes next, wait no more."""
+        if not self.app.done() or self.app.exception() is not None:
+            return
+        state = self.app.result().state
+        state.studio.closing.set()
+        engine = getattr(state, "engine", None)
+        if engine is not None:
+            threading.Thread(target=engine.release, daemon=True).start()
+
+
+def _loaded(app: Future[FastAPI]) -> None:
+    if app.exception() is not None:
+        signal.raise_signal(signal.SIGINT)
+    else:
+        minding = (app.result().state.studio,)
+        threading.Thread(target=_mind_queue, args=minding, daemon=True).start()
 
 
 def _keep_little_memory() -> None:
@@ -194,7 +259,9 @@ def _mind_queue(studio: Studio) -> None:
             return
 
 
-def _run(app: FastAPI, listener: socket.socket, started: Callable[[], None]) -> None:
+def _run(
+    app: ASGIApp, listener: socket.socket, started: Callable[[], None], ending: Callable[[], None]
+) -> None:
     import uvicorn
 
     class Server(uvicorn.Server):
@@ -219,15 +286,12 @@ def _run(app: FastAPI, listener: socket.socket, started: Callable[[], None]) -> 
                     signal.signal(number, handler)
 
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-            app.state.studio.closing.set()
-            engine = getattr(app.state, "engine", None)
-            if engine is not None:
-                # Whoever waits for its answer would hold the end up.
-                threading.Thread(target=engine.release, daemon=True).start()
+            ending()
             super().handle_exit(sig, frame)
 
     config = uvicorn.Config(
         app,
+        lifespan="off",
         log_level="error",
         access_log=False,
         server_header=False,

@@ -33,7 +33,8 @@ export interface paths {
         };
         /**
          * Bootstraps
-         * @description Those of a project, or of all folders that the studio may open, the newest first.
+         * @description Those of a project, or of all folders that the studio may open, the newest first; and those
+         *     that a job is to begin.
          */
         get: operations["bootstraps_api_bootstraps_get"];
         put?: never;

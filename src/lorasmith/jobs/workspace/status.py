@@ -201,7 +201,7 @@ class ProjectReader:
         errors = sum(one["severity"] == "error" for one in told)
         warnings = sum(one["severity"] == "warning" for one in told)
         state: StepState = "done"
-        if files.changed > audit.time:
+        if files.is_newer_than(audit.time):
             state, text = "open", "changed since"
         elif errors:
             state, text = "trouble", f"{errors} in the way"

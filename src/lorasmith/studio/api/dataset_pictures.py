@@ -31,8 +31,10 @@ from lorasmith.jobs.curating.tagging import TaggedPicture, tag_one
 from lorasmith.jobs.dataset.tagging import TagRequest
 from lorasmith.jobs.queue.ledger import AUTO
 from lorasmith.jobs.queue.records import JobRecord
+from lorasmith.jobs.queue.runner import ensure_runners
+from lorasmith.jobs.queue.submit import submit
 from lorasmith.studio.api.dataset import DatasetDep, PartOfChanges
-from lorasmith.studio.api.jobs import LedgerDep, queue_command
+from lorasmith.studio.api.jobs import LedgerDep
 from lorasmith.studio.context import StudioDep
 
 router = APIRouter(prefix="/api/dataset", tags=["dataset"])
@@ -137,7 +139,9 @@ def post_audit(
     with asked as dataset:
         command = audit_command(dataset, body.kind, body.resolution)
         title = f"audit of {dataset.folder.name}"
-        return queue_command(studio, ledger, command, title, "cpu")
+        job = submit(ledger, command, studio.workspace, title=title, device="cpu")
+        ensure_runners(ledger)
+        return JobRecord.of(ledger, job)
 
 
 @router.post("/tag")
@@ -203,7 +207,10 @@ def _job(
 ) -> JobRecord:
     parse_filter(where)
     words += ["--where", where] if where.strip() else []
-    return queue_command(studio, ledger, ["dataset", *words, "--yes"], title, device)
+    command = ["dataset", *words, "--yes"]
+    job = submit(ledger, command, studio.workspace, title=title, device=device)
+    ensure_runners(ledger)
+    return JobRecord.of(ledger, job)
 
 
 @router.get("/picture")
