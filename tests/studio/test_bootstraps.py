@@ -53,7 +53,7 @@ class Planner:
 
 @pytest.fixture
 def planner(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> Planner:
-    monkeypatch.setattr("lorasmith.studio.api.bootstraps.ensure_runners", lambda ledger: None)
+    monkeypatch.setattr("lorasmith.studio.api.jobs.ensure_runners", lambda ledger: None)
     client.app.state.engine = Planner()  # type: ignore[attr-defined]
     return client.app.state.engine  # type: ignore[attr-defined,no-any-return]
 

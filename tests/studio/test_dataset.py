@@ -28,13 +28,13 @@ from lorasmith.formats.run_paths import RUN_FILES
 from lorasmith.jobs.curating.listing import FLAGS, filter_images, places_of
 from lorasmith.jobs.curating.open_dataset import OpenDataset
 from lorasmith.jobs.dataset.audit import AuditRequest
-from lorasmith.studio.api import dataset_pictures
+from lorasmith.studio.api import jobs
 
 
 @pytest.fixture(autouse=True)
 def no_runner(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing that is queued begins."""
-    monkeypatch.setattr(dataset_pictures, "ensure_runners", lambda ledger: None)
+    monkeypatch.setattr(jobs, "ensure_runners", lambda ledger: None)
 
 
 def test_all_images_are_listed_in_columns(page: Page, folder: Path) -> None:

@@ -90,7 +90,7 @@ def test_a_drawing_from_its_asking_to_its_end(page: Page, workspace: Path) -> No
     assert record["state"] == "waiting"
     assert record["drawing"]["loras"][0]["blocks"] == {"IN04": 0}
     line = record["command_line"]
-    assert line.startswith("lorasmith generate --lora-dir")
+    assert line.startswith("lorasmith generate 'zorp <lora:a:0.5:")
     assert f"--out {workspace}/zorp/drawings/20" in line
     assert "<lora:a:0.5:lbw=1,1,1,1,1,0" in line
     record = page.ended(record["id"])
@@ -316,7 +316,7 @@ def test_markup_and_signs_of_terminals_are_text(page: Page, workspace: Path) -> 
     assert card["trigger"].startswith(f"{MARKUP} ]0;x zorp x")
     assert (len(card["trigger"]), card["negative"]) == (500, "[31mtail")
     record = page.post(prompt=MARKUP, loras=[{"name": "a"}])
-    assert record["command_line"].endswith(f"'{MARKUP} <lora:a:1.0>'")
+    assert record["command_line"].startswith(f"lorasmith generate '{MARKUP} <lora:a:1.0>' ")
     text = TEXT.replace("zorp ", "zorp\x1b[31m").replace("tail", "a\x07")
     write_picture(workspace / "b.png", text)
     taken = picture_settings(workspace / "b.png")["drawing"]

@@ -15,6 +15,7 @@ from tests.made_up_grids import EPOCHS_BY_STRENGTHS, write_grid
 from tests.made_up_runs import write_run
 
 from lorasmith.grids.votes import VOTES
+from lorasmith.jobs.grid import GridRequest
 from lorasmith.jobs.grids.forms import GridPlan, grid_form, placed_axis
 from lorasmith.jobs.queue.ledger import Ledger
 from lorasmith.studio.api.train import EngineDep
@@ -163,11 +164,14 @@ class Planner:
             folder="f", columns=2, rows=3, pages=1, to_draw=6, kept=0, models=1, loras=2
         )
 
+    def release(self) -> None:
+        pass
+
 
 @pytest.fixture
 def planner(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> Planner:
     planner = Planner()
-    monkeypatch.setattr("lorasmith.studio.api.grids.ensure_runners", lambda ledger: None)
+    monkeypatch.setattr("lorasmith.studio.api.jobs.ensure_runners", lambda ledger: None)
     (engine,) = (part.dependency for part in get_args(EngineDep)[1:])
     client.app.dependency_overrides[engine] = lambda: planner  # type: ignore[attr-defined]
     return planner
@@ -184,6 +188,11 @@ def test_epochs_by_strengths_are_planned_and_queued(
     job = client.post("/api/grids/queue", json={"values": values}).json()
     assert job["command"] == ["grid", "--epochs", f"{run}:1-2", "--strengths", "0.5,1"]
     assert Ledger(workspace).job(job["id"]).title == "grid of zorp:1-2"
+    # Usual values too: the run's own prompt may have others.
+    usual = {"steps": GridRequest().steps, "seed": 0}
+    job = client.post("/api/grids/queue", json={"values": values | usual}).json()
+    assert f"--steps {usual['steps']}" in job["command_line"]
+    assert "--seed 0" in job["command_line"]
 
 
 def test_any_axes_go_into_a_folder_of_their_own(

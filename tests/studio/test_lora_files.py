@@ -19,10 +19,10 @@ from safetensors.torch import save_file
 from lorasmith.config.fields import settings_of
 from lorasmith.jobs.file_tools.details import seen
 from lorasmith.jobs.file_tools.figures import figures
-from lorasmith.jobs.file_tools.forms import TOOLS, tool_forms, tool_request, words_of
+from lorasmith.jobs.file_tools.forms import TOOLS, tool_forms, tool_request
 from lorasmith.jobs.lora_files import ResizeRequest
 from lorasmith.jobs.queue.ledger import Ledger
-from lorasmith.jobs.request import run
+from lorasmith.jobs.request import run, words_of
 
 from .conftest import client_of
 
@@ -159,7 +159,7 @@ def test_problems_stand_at_their_fields(client: TestClient) -> None:
 
 
 def test_a_tool_is_queued(client: TestClient, place: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("lorasmith.studio.api.lora_files.ensure_runners", lambda ledger: None)
+    monkeypatch.setattr("lorasmith.studio.api.jobs.ensure_runners", lambda ledger: None)
     values = {"source": "loras/a.safetensors", "out": "loras/later.safetensors", "rank": 1}
     job = ask(client, "queue", "resize", **values).json()
     assert job["command"][:2] == ["resize", f"{place}/loras/a.safetensors"]

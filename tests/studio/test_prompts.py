@@ -29,7 +29,7 @@ def test_a_list_is_saved_and_previewed(client: TestClient, workspace: Path) -> N
     made = client.put(
         "/api/prompts/file", json={"kind": "prompts", "name": "ten", "text": "a"}
     ).json()
-    assert made["command"].startswith("lorasmith generate --prompts ")
+    assert made["command"].endswith(f" --prompts {workspace}/prompts/ten.txt")
     new = {"kind": "prompts", "name": "ten", "new": "eleven"}
     assert client.post("/api/prompts/rename", json=new).json()["name"] == "eleven"
     gone = {"kind": "prompts", "name": "eleven", "version": made["version"]}

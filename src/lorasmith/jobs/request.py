@@ -6,7 +6,7 @@ keywords of the Python function all come from the fields of its :class:`JobReque
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 from pydantic import ValidationError, model_validator
@@ -15,6 +15,7 @@ from lorasmith.config.fields import Section, Setting, explain, setting, settings
 from lorasmith.core import job_record
 from lorasmith.core.errors import Problem, SettingsError
 from lorasmith.core.events import Controls, Observer, ignore
+from lorasmith.core.file_names import shell_word
 
 Result_co = TypeVar("Result_co", covariant=True)
 
@@ -115,6 +116,45 @@ def shown_as(request: type[JobRequest], field: str) -> dict[str, Any]:
     extra = request.model_fields[field].json_schema_extra
     assert isinstance(extra, dict)
     return extra
+
+
+def words_of(request: JobRequest, but: Collection[str] = ()) -> list[str]:
+    """The command after ``lorasmith`` that asks the same, with all that was given, also what is so
+    by itself: a run or a model's file may say otherwise. A dry run's is that of the real one.
+
+    Args:
+        but: fields that are left out.
+    """
+    kind = type(request)
+    words, options = [], []
+    for name in kind.model_fields:
+        value = getattr(request, name)
+        if name in ("dry_run", *but) or not request.given(name) or value is None or value is False:
+            continue
+        each = list(map(str, value)) if isinstance(value, list) else [str(value)]
+        flag = option_name(kind, name)
+        if shown_as(kind, name)["positional"]:
+            words += each
+        elif value is True:
+            options.append(flag)
+        else:
+            for text in each:
+                options += [f"{flag}={text}"] if text.startswith("-") else [flag, text]
+    if any(word.startswith("-") for word in words):
+        return [*request.verb.split(), *options, "--", *words]
+    return [*request.verb.split(), *words, *options]
+
+
+def command_line(request: JobRequest, but: Collection[str] = ()) -> str:
+    """:func:`words_of`, as a shell takes it."""
+    return " ".join(map(shell_word, ["lorasmith", *words_of(request, but)]))
+
+
+def named_fields(request: type[JobRequest], problems: Iterable[Problem]) -> list[Problem]:
+    """Problems under the names of the fields that they are about, each once."""
+    names = {option_name(request, field): field for field in request.model_fields}
+    names |= request.other_names
+    return [Problem(names.get(p.where, p.where), p.what, p.hint) for p in dict.fromkeys(problems)]
 
 
 class Runnable(Protocol[Result_co]):

@@ -65,6 +65,22 @@ class Studio:
             return name
         return str(self.roots.resolve(name))
 
+    def place(self, kind: str, text: str) -> str:
+        """Where something is that a form names.
+
+        Args:
+            kind: "model", "new" of a file or folder that is to be made, else of what is there.
+
+        Raises:
+            OutsideError: it leads out.
+        """
+        if kind == "model":
+            return self.model(text)
+        found = self.roots.resolve(text)
+        if kind == "new":
+            found = self.roots.resolve_new(str(found.parent), found.name)
+        return str(found)
+
 
 class Problems(BaseModel):
     """The body of an answer that refuses: ``detail`` is all of it as one text."""

@@ -33,8 +33,7 @@ export interface paths {
         };
         /**
          * Bootstraps
-         * @description Those of a project, or of all folders that the studio may open, the newest first; and those
-         *     that a job is to begin.
+         * @description Those of a project, or of all folders that the studio may open, the newest first.
          */
         get: operations["bootstraps_api_bootstraps_get"];
         put?: never;

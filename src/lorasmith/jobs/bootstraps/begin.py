@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,8 @@ _NOT_OF_FORMS = ("images", "out", "go_on", "keep", "finish", "wait", "dry_run")
 _FIXED = ("trigger", "model", "caption", "weight", "size", "preset", "settings", "seed")
 """What cannot be changed once one is begun."""
 
-Place = Callable[[str, str], str]
-"""Given an option's field and the path or model that it names, where that is; may raise a
-UserError."""
+ALL_NAMES: dict[str, Names] = {**_NAMES, "images": "file", "models": "model", "go_on": "file"}
+"""What options name, also those that no form has, and those of which one is chosen for a list."""
 
 
 class BootstrapField(ToolField):
@@ -97,33 +96,6 @@ def folder_for(base: Path, trigger: str) -> Path:
     return next(path for path in itertools.chain([first], numbered) if not path.exists())
 
 
-def placed(values: Mapping[str, Any], place: Place) -> dict[str, Any]:
-    """The values of a form, their paths as ``place`` has them; ``None`` and "" leave an option as
-    it is by itself."""
-    given = {name: value for name, value in values.items() if value not in (None, "", [])}
-    found: dict[str, Any] = {}
-    for name, value in given.items():
-        if name in ("images", "models") and isinstance(value, list):
-            found[name] = [place(name, str(each)) for each in value]
-        elif name == "style_lora" and isinstance(value, list):
-            found[name] = [_placed_style(str(each), place) for each in value]
-        elif name in ("model", "prompts", "wildcard_dir", "out", "go_on"):
-            found[name] = place(name, str(value))
-        else:
-            found[name] = value
-    return found
-
-
-def _placed_style(text: str, place: Place) -> str:
-    # Where the path ends must not hang on which files there are: one may lie outside.
-    path, colon, strength = text.rpartition(":")
-    try:
-        float(strength)
-    except ValueError:
-        colon = ""
-    return f"{place('style_lora', path)}:{strength}" if colon else place("style_lora", text)
-
-
 def values_named(options: Options) -> dict[str, Any]:
     """What one that is begun names of files and models, as a form's values."""
     return {
@@ -133,12 +105,6 @@ def values_named(options: Options) -> dict[str, Any]:
         "prompts": options.prompts,
         "wildcard_dir": options.wildcards,
     }
-
-
-def named_fields(problems: Iterable[Problem]) -> list[Problem]:
-    """Problems under the names of the options that they are about."""
-    names = BootstrapRequest.other_names
-    return [Problem(names.get(p.where, p.where), p.what, p.hint) for p in dict.fromkeys(problems)]
 
 
 def go_on_request(

@@ -24,7 +24,7 @@ from lorasmith.jobs.drawings.records import (
     NewDrawing,
     PreviewRecord,
     State,
-    command_line,
+    drawing_line,
 )
 from lorasmith.jobs.engine.giving_way import LOOKS, GivingWay
 from lorasmith.jobs.engine.process import Asking, GivenUpError
@@ -71,7 +71,7 @@ class Drawings:
         record = DrawingRecord(
             id=number,
             drawing=drawing,
-            command_line=command_line(request),
+            command_line=drawing_line(request),
             created=time.time(),
         )
         with self._changed:

@@ -8,9 +8,9 @@ from pydantic import BaseModel, Field
 
 from lorasmith.config.fields import settings_of
 from lorasmith.core.errors import UserError
-from lorasmith.core.file_names import shell_word
 from lorasmith.formats.block_weights import BLOCKS, PRESETS, format_weights, parse
 from lorasmith.jobs.generate import GenerateRequest
+from lorasmith.jobs.request import command_line
 from lorasmith.jobs.runs.records import ProblemRecord
 from lorasmith.prompts.lora_tags import LoraTag, format_tag
 from lorasmith.sampling.request import LIMITS, SAMPLER_TITLES, SCHEDULE_TITLES, UPSCALERS
@@ -163,25 +163,11 @@ class DrawingRecord(BaseModel):
 _MAY_DIFFER = ("negative", "steps", "cfg", "sampler")
 
 
-def command_line(request: GenerateRequest) -> str:
-    """What draws the same in a shell."""
-    words = ["lorasmith", "generate"]
-    for item in settings_of(GenerateRequest):
-        value = getattr(request, item.name)
-        if not request.given(item.name) or item.name == "prompt":
-            continue
-        if value == item.default and item.name not in _MAY_DIFFER:
-            continue
-        flag = f"--{item.name.replace('_', '-')}"
-        if value is True:
-            words.append(flag)
-        elif str(value).startswith("-"):
-            words.append(f"{flag}={value}")
-        else:
-            words += [flag, str(value)]
-    prompt = request.prompt or ""
-    words += ["--", prompt] if prompt.startswith("-") else [prompt]
-    return " ".join(map(shell_word, words))
+def drawing_line(request: GenerateRequest) -> str:
+    """What draws the same in a shell; a page says everything, and this what is not so by itself."""
+    usual = {item.name for item in settings_of(GenerateRequest)
+             if getattr(request, item.name) == item.default}  # fmt: skip
+    return command_line(request, usual.difference(_MAY_DIFFER))
 
 
 class PictureSettings(BaseModel):

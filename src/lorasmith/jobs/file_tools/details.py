@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from lorasmith.formats.block_weights import BLOCKS
-from lorasmith.jobs.file_tools.forms import inspect_line
+from lorasmith.jobs.lora_files import InspectRequest
+from lorasmith.jobs.request import command_line
 
 if TYPE_CHECKING:
     from lorasmith.lora_tools.inspect.report import CheckpointReport, EmbeddingReport, LoraReport
@@ -157,7 +158,7 @@ def _embedding(report: EmbeddingReport) -> FileDetails:
         family=seen(report.family),
         facts=_entries({f"vectors of {word}": n for word, n in report.embeddings.items()}),
         metadata=_entries(report.metadata),
-        command_line=inspect_line(report.path),
+        command_line=command_line(InspectRequest(path=report.path)),
     )
 
 
@@ -215,7 +216,7 @@ def _lora(report: LoraReport) -> FileDetails:
         wrong=[seen(each[:MOST_TEXT]) for each in wrong[:40]],
         metadata=_entries(report.metadata),
         embedded=report.preview,
-        command_line=inspect_line(report.path),
+        command_line=command_line(InspectRequest(path=report.path)),
     )
 
 
@@ -238,7 +239,7 @@ def _checkpoint(report: CheckpointReport) -> FileDetails:
         wrong=[seen(each) for each in report.notes],
         metadata=_entries(report.metadata),
         embedded=report.preview,
-        command_line=inspect_line(report.path),
+        command_line=command_line(InspectRequest(path=report.path)),
     )
 
 

@@ -5,12 +5,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 from lorasmith.config.fields import Setting, settings_of
-from lorasmith.core.errors import Problem, UserError
-from lorasmith.core.file_names import shell_word
 from lorasmith.jobs.file_tools.figures import ToolRequest
 from lorasmith.jobs.forms import FormRecord, SettingRecord, setting_record
 from lorasmith.jobs.lora_files import (
@@ -25,6 +22,8 @@ from lorasmith.lora_tools.inputs import split_source
 
 Verb = Literal["resize", "merge", "extract", "bake", "convert"]
 Names = Literal["", "file", "new", "model", "loras"]
+Place = Callable[[Names, str], str]
+"""Given what a text names, and the text, where that is."""
 
 TOOLS: dict[Verb, type[ToolRequest]] = {
     "resize": ResizeRequest,
@@ -117,75 +116,46 @@ def tool_request(
     values: Mapping[str, Any],
     *,
     dry_run: bool,
-    place: Callable[[Names, str], str] = lambda names, text: text,
+    place: Place = lambda names, text: text,
 ) -> ToolRequest:
     """The request of a form.
 
     Args:
         values: by field; ``None`` and "" leave one as it is by itself.
-        place: given what a path is of and the path, where it is; may raise a UserError.
+        place: may raise a UserError.
 
     Raises:
         SettingsError: with everything that is wrong, each under its field's name.
     """
-    kind = TOOLS[verb]
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        if value in (None, "", []):
-            continue
-        names = _NAMES.get(name, "")
-        if names == "loras" and isinstance(value, list):
-            found[name] = [_placed(str(each), place) for each in value]
-        else:
-            found[name] = place(names, str(value)) if names else value
-    return kind.read({**found, "dry_run": dry_run})
+    return TOOLS[verb].read({**placed(values, _NAMES, place), "dry_run": dry_run})
 
 
-def _placed(text: str, place: Callable[[Names, str], str]) -> str:
-    # Where the path ends must not hang on which files there are: one may lie outside.
-    path, specs = split_source(text, is_file=lambda name: False)
-    return ":".join([place("loras", str(path)), *specs])
+def given_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a form, without what leaves a field as it is by itself."""
+    return {name: value for name, value in values.items() if value not in (None, "", [])}
 
 
-def words_of(request: JobRequest) -> list[str]:
-    """The command after ``lorasmith``; a dry run's is that of the real one."""
-    kind = type(request)
-    words, options = [], []
-    for item in settings_of(kind):
-        value = getattr(request, item.name)
-        if item.name == "dry_run" or not request.given(item.name):
-            continue
-        if not item.required and value == item.default:
-            continue
-        each = list(map(str, value)) if isinstance(value, list) else [str(value)]
-        flag = option_name(kind, item.name)
-        if shown_as(kind, item.name)["positional"]:
-            words += each
-        elif value is True:
-            options.append(flag)
-        else:
-            for text in each:
-                options += [f"{flag}={text}"] if text.startswith("-") else [flag, text]
-    if any(word.startswith("-") for word in words):
-        return [request.verb, *options, "--", *words]
-    return [request.verb, *words, *options]
+def placed(values: Mapping[str, Any], names: Mapping[str, Names], place: Place) -> dict[str, Any]:
+    """The given values of a form, with the paths and models that they name in their places.
 
+    Args:
+        names: what fields name.
+    """
 
-def command_line(request: JobRequest) -> str:
-    """What does the same in a shell."""
-    return " ".join(map(shell_word, ["lorasmith", *words_of(request)]))
+    def at(kind: Names, text: str) -> str:
+        if kind != "loras":
+            return place(kind, text)
+        # Where the path ends must not hang on which files there are: one may lie outside.
+        path, specs = split_source(text, is_file=lambda name: False)
+        return ":".join([place("loras", str(path)), *specs])
 
-
-def inspect_line(path: Path) -> str:
-    words = ["lorasmith", "inspect", *(["--"] if str(path).startswith("-") else []), str(path)]
-    return " ".join(map(shell_word, words))
-
-
-def named_fields(verb: Verb, error: UserError) -> list[Problem]:
-    """An error's problems, under the names of the fields that they are about."""
-    kind = TOOLS[verb]
-    fields = {option_name(kind, name): name for name in kind.model_fields}
-    return [
-        Problem(fields.get(each.where, each.where), each.what, each.hint)
-        for each in dict.fromkeys(error.problems)
-    ]
+    found = given_values(values)
+    for name, kind in names.items():
+        match found.get(name):
+            case None:
+                continue
+            case list(several):
+                found[name] = [at(kind, str(each)) for each in several]
+            case value:
+                found[name] = at(kind, str(value))
+    return found

@@ -7,6 +7,8 @@ import io
 import itertools
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +18,19 @@ from lorasmith.core.errors import Problem, SettingsError, UserError
 from lorasmith.grids.axis_types import AXIS_TYPES, axis_type_of
 from lorasmith.grids.snapshots import is_part, split_run
 from lorasmith.grids.values import split_list
+from lorasmith.jobs.file_tools.forms import Names, Place, given_values
 from lorasmith.jobs.grid import STRENGTHS, GridRequest
 from lorasmith.jobs.queue.ledger import Ledger
 from lorasmith.jobs.queue.submit import free_folder
-from lorasmith.jobs.request import option_name, run
-
-Place = Callable[[str], str]
-"""Where a path is; may raise a UserError."""
+from lorasmith.jobs.request import named_fields, run
+from lorasmith.jobs.runs.records import ProblemRecord, problem_records
 
 AXES = ("x", "y", "z")
-_PATHS = ("lora_dir", "embedding_dir", "wildcard_dir", "init")
-_MODELS = ("model", "vae")
+_NAMES: dict[str, Names] = {
+    **dict.fromkeys(("lora_dir", "embedding_dir", "wildcard_dir", "init"), "file"),
+    **dict.fromkeys(("model", "vae"), "model"),
+    "out": "new",
+}
 # What an axis' values are paths of.
 _PATH_AXES = ("lora", "checkpoint", "vae", "triggers")
 _POSITIONS = re.compile(r"[-\d\s]*:?[-\d\s]*")
@@ -66,13 +70,7 @@ def grid_form() -> GridForm:
 
 
 def grid_request(
-    values: Mapping[str, Any],
-    base: Path,
-    *,
-    place: Place,
-    model: Place,
-    new: Place,
-    ledger: Ledger,
+    values: Mapping[str, Any], base: Path, ledger: Ledger, place: Place
 ) -> GridRequest:
     """The request of a form.
 
@@ -80,39 +78,30 @@ def grid_request(
         values: by field of a :class:`.GridRequest`; ``None`` and "" leave one as it is by itself.
         base: the project's folder: its LoRAs are known by name, and a grid that is of no run and
             names no folder goes into one of its own in ``grids``.
-        place: of files and folders that are there.
-        model: of models and of what is known by a name, too.
-        new: of the folder that the grid is made in.
-        ledger: whose jobs may be about to make others.
+        ledger: whose jobs may be about to make others there.
+        place: may raise a UserError.
 
     Raises:
         UserError: with everything that is wrong, each under its field's name.
     """
-    found = {name: value for name, value in values.items() if value not in (None, "", [])}
+    found = given_values(values)
+    model = partial(place, "model")
+    work: dict[str, Callable[[str], str]] = {
+        **{name: partial(place, kind) for name, kind in _NAMES.items()},
+        **dict.fromkeys(AXES, lambda text: placed_axis(text, model)),
+        "epochs": lambda text: _placed_run(text, model),
+    }
     problems: list[Problem] = []
     kind: type[UserError] = SettingsError
-
-    def put(name: str, work_out: Callable[[str], str]) -> None:
-        nonlocal kind
-        if name not in found:
-            return
-        try:
-            found[name] = work_out(str(found[name]))
-        except UserError as error:
-            kind = type(error)
-            told = (f"{p.where}: {p.what}" if p.where else p.what for p in error.problems)
-            problems.extend(
-                Problem(name, what, p.hint) for what, p in zip(told, error.problems, strict=True)
-            )
-
-    for name in _PATHS:
-        put(name, place)
-    for name in _MODELS:
-        put(name, model)
-    put("epochs", lambda text: _placed_run(text, model))
-    put("out", new)
-    for name in AXES:
-        put(name, lambda text: placed_axis(text, model))
+    for name, work_out in work.items():
+        if name in found:
+            try:
+                found[name] = work_out(str(found[name]))
+            except UserError as error:
+                kind = type(error)
+                problems += [
+                    Problem(name, str(replace(p, hint="")), p.hint) for p in error.problems
+                ]
     if problems:
         raise kind(problems)
     if _names_loras(found):
@@ -131,7 +120,7 @@ def _names_loras(values: Mapping[str, Any]) -> bool:
     )
 
 
-def placed_axis(text: str, place: Place) -> str:
+def placed_axis(text: str, place: Callable[[str], str]) -> str:
     """An axis with the paths that its values are in their places; what is no axis stays as it is.
 
     Raises:
@@ -159,29 +148,26 @@ def placed_axis(text: str, place: Place) -> str:
     return f"{name}={sink.getvalue()}"
 
 
-def _placed_run(text: str, place: Place) -> str:
+def _placed_run(text: str, place: Callable[[str], str]) -> str:
     run, part = split_run(text)
     return f"{place(run)}:{part}" if part else place(run)
 
 
-def named_fields(request: GridRequest | None, error: UserError) -> list[Problem]:
-    """An error's problems, under the names of the fields that they are about: "x" for what stands
-    at "x epoch".
+def at_fields(request: GridRequest | None, error: UserError) -> list[ProblemRecord]:
+    """An error's problems, each at its field: "x" for what stands at "x epoch".
 
     Args:
         request: what was asked; ``None`` where it could not be read.
     """
-    fields = {option_name(GridRequest, name): name for name in GridRequest.model_fields}
     of_a_run = request is not None and request.epochs is not None
     sides = {"x": "epochs", "y": "strengths"} if of_a_run else {}
 
     def field(where: str) -> str:
         first, _, more = where.partition(" ")
-        if more and first in AXES:
-            return sides.get(first, first)
-        return fields.get(where, where)
+        return sides.get(first, first) if more and first in AXES else where
 
-    return [Problem(field(p.where), p.what, p.hint) for p in dict.fromkeys(error.problems)]
+    named = named_fields(GridRequest, error.problems)
+    return problem_records(replace(problem, where=field(problem.where)) for problem in named)
 
 
 class GridPlan(BaseModel):

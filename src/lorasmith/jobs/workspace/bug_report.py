@@ -24,7 +24,6 @@ from lorasmith.advice.doctor.finding import shorten
 from lorasmith.config.values import UserPath
 from lorasmith.core.errors import RunError
 from lorasmith.core.events import Controls, Observer
-from lorasmith.core.file_names import shell_word
 from lorasmith.core.files import atomic_path
 from lorasmith.jobs.queue.ledger import Ledger
 from lorasmith.jobs.queue.records import JobRecord
@@ -154,16 +153,6 @@ def zip_of(report: BugReport) -> bytes:
         for file in report.files:
             archive.writestr(file.name, file.text)
     return sink.getvalue()
-
-
-def report_line(workspace: Path, runs: Sequence[Path] = (), *, captions: bool = False) -> str:
-    """What writes such a report in a shell."""
-    words = ["lorasmith", "report-bug", str(workspace)]
-    for run in runs:
-        words += ["--run", str(run)]
-    if captions:
-        words.append("--captions")
-    return " ".join(map(shell_word, words))
 
 
 def gather_report(

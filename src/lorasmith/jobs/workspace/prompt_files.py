@@ -28,10 +28,12 @@ from pydantic import BaseModel
 from lorasmith.config.sample_prompts import OPTIONS
 from lorasmith.core.disk import rename, write_error
 from lorasmith.core.errors import Problem, UserError, collect_problems
-from lorasmith.core.file_names import LONGEST_STEM, name_problem, shell_word
+from lorasmith.core.file_names import LONGEST_STEM, name_problem
 from lorasmith.core.files import files_below, write_bytes
 from lorasmith.data.layout import natural_key
 from lorasmith.jobs.curating.changes import ConflictError
+from lorasmith.jobs.generate import GenerateRequest
+from lorasmith.jobs.request import command_line
 from lorasmith.prompts.parse import parse_prompt
 from lorasmith.prompts.wildcards import Wildcards, wildcard_name_problem
 from lorasmith.sampling.from_dataset import requests_of_text
@@ -245,10 +247,12 @@ def expand_prompts(
 
 def draw_command(workspace: Path, name: str) -> str:
     """What draws all prompts of a list, in a shell."""
-    words = ["lorasmith", "generate", "--prompts", str(_place(workspace, "prompts", name))]
-    if (folder := workspace / "wildcards").is_dir():
-        words += ["--wildcard-dir", str(folder)]
-    return " ".join(map(shell_word, words))
+    folder = workspace / "wildcards"
+    request = GenerateRequest(
+        prompts=_place(workspace, "prompts", name),
+        wildcard_dir=folder if folder.is_dir() else None,
+    )
+    return command_line(request)
 
 
 def _expanded(

@@ -21,14 +21,13 @@ from lorasmith.core.errors import UserError
 from lorasmith.importers.named_files import opening_by
 from lorasmith.jobs.bootstrap import BootstrapRequest
 from lorasmith.jobs.bootstraps.begin import (
+    ALL_NAMES,
     BeginAnswer,
     BootstrapField,
     bootstrap_form,
     folder_for,
     go_on_request,
     job_at,
-    named_fields,
-    placed,
     require_free,
     values_named,
 )
@@ -41,14 +40,13 @@ from lorasmith.jobs.bootstraps.reader import (
     offered_pictures,
     summary,
 )
-from lorasmith.jobs.file_tools.forms import command_line, words_of
+from lorasmith.jobs.file_tools.forms import placed
 from lorasmith.jobs.projects import read_project
 from lorasmith.jobs.queue.ledger import AUTO
 from lorasmith.jobs.queue.records import JobRecord
-from lorasmith.jobs.queue.runner import ensure_runners
-from lorasmith.jobs.queue.submit import submit
+from lorasmith.jobs.request import command_line, named_fields, words_of
 from lorasmith.jobs.runs.records import problem_records
-from lorasmith.studio.api.jobs import LedgerDep
+from lorasmith.studio.api.jobs import LedgerDep, queue_command
 from lorasmith.studio.api.train import EngineDep, outside
 from lorasmith.studio.context import Studio, StudioDep
 from lorasmith.studio.paths import OutsideError
@@ -116,8 +114,7 @@ class CaptionWritten(BaseModel):
 
 @router.get("")
 def bootstraps(studio: StudioDep, ledger: LedgerDep, project: str = "") -> list[BootstrapListed]:
-    """Those of a project, or of all folders that the studio may open, the newest first; and those
-    that a job is to begin."""
+    """Those of a project, or of all folders that the studio may open, the newest first."""
     folders = [studio.roots.resolve(project)] if project else studio.roots.folders
     paths = {path: None for folder in folders for path in find_bootstraps(folder)}
     listed = []
@@ -162,7 +159,7 @@ def check(studio: StudioDep, engine: EngineDep, body: NewBootstrap) -> BeginAnsw
     except OutsideError:
         raise
     except UserError as error:
-        problems = problem_records(named_fields(error.problems))
+        problems = problem_records(named_fields(BootstrapRequest, error.problems))
         return BeginAnswer(command_line=line, out=out, problems=problems)
 
 
@@ -173,11 +170,11 @@ def begin(studio: StudioDep, engine: EngineDep, ledger: LedgerDep, body: NewBoot
     try:
         engine.bootstrap(request.model_dump(mode="json", exclude_unset=True))
     except UserError as error:
-        raise UserError(named_fields(error.problems)) from error
+        raise UserError(named_fields(BootstrapRequest, error.problems)) from error
     assert request.out is not None
     require_free(ledger, request.out)
     title = f"bootstrap {request.trigger}"
-    return _queued(studio, engine, ledger, request, title, body.device)
+    return queue_command(studio, ledger, words_of(request), title, body.device, engine)
 
 
 @router.post("/go-on")
@@ -188,10 +185,10 @@ def go_on(studio: StudioDep, engine: EngineDep, ledger: LedgerDep, body: GoOn) -
     boot = Bootstrap.load(folder)
     require_free(ledger, folder)
     _guard(studio, boot)
-    changes = placed(body.values, _place(studio))
+    changes = placed(body.values, ALL_NAMES, studio.place)
     request = go_on_request(boot, body.keep, body.finish, changes)
     title = f"bootstrap {boot.options.trigger}, gone on with"
-    return _queued(studio, engine, ledger, request, title, body.device)
+    return queue_command(studio, ledger, words_of(request), title, body.device, engine)
 
 
 @router.put("/caption")
@@ -204,21 +201,6 @@ def put_caption(studio: StudioDep, body: DrawingCaption) -> CaptionWritten:
     return CaptionWritten(caption=set_caption(boot, body.number, body.caption))
 
 
-def _queued(
-    studio: Studio,
-    engine: EngineDep,
-    ledger: LedgerDep,
-    request: BootstrapRequest,
-    title: str,
-    device: str,
-) -> JobRecord:
-    job = submit(ledger, words_of(request), studio.workspace, title=title, device=device)
-    # A training needs what the warm process holds.
-    engine.release()
-    ensure_runners(ledger)
-    return JobRecord.of(ledger, job)
-
-
 def _new_request(studio: Studio, body: NewBootstrap) -> BootstrapRequest:
     """
     Raises:
@@ -227,21 +209,12 @@ def _new_request(studio: Studio, body: NewBootstrap) -> BootstrapRequest:
     """
     base = studio.roots.resolve(body.project) if body.project else studio.workspace
     studio.roots.refuse_state(base)
-    values = placed({**body.values, "images": body.images}, _place(studio))
+    values = placed({**body.values, "images": body.images}, ALL_NAMES, studio.place)
     out = folder_for(base, str(values.get("trigger") or ""))
     studio.roots.resolve(str(out))
     request = BootstrapRequest.read({**values, "out": out})
     _require_settings_inside(studio, request.settings, request.preset)
     return request
-
-
-def _place(studio: Studio) -> Any:
-    def place(field: str, text: str) -> str:
-        return (
-            studio.model(text) if field in ("model", "models") else str(studio.roots.resolve(text))
-        )
-
-    return place
 
 
 def _guard(studio: Studio, boot: Bootstrap) -> None:
@@ -250,7 +223,7 @@ def _guard(studio: Studio, boot: Bootstrap) -> None:
         UserError: what was asked for at its beginning names what the studio may not open, or its
             folders lead out.
     """
-    placed(values_named(boot.options), _place(studio))
+    placed(values_named(boot.options), ALL_NAMES, studio.place)
     _require_settings_inside(studio, boot.options.settings, boot.options.preset)
     for folder in (
         boot.dataset,

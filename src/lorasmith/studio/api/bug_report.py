@@ -8,7 +8,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel
 
-from lorasmith.jobs.workspace.bug_report import gather_report, report_line, zip_of
+from lorasmith.jobs.request import command_line
+from lorasmith.jobs.workspace.bug_report import ReportBugRequest, gather_report, zip_of
 from lorasmith.studio.context import StudioDep
 
 router = APIRouter(prefix="/api/bug-report", tags=["bug report"])
@@ -63,7 +64,9 @@ def contents(studio: StudioDep, runs: RunsDep, captions: bool = False) -> Report
         files=[FileInReport(**file) for file in listed["files"]],
         left_out=listed["left_out"],
         bytes=len(zip_of(report)),
-        command_line=report_line(studio.workspace, runs, captions=captions),
+        command_line=command_line(
+            ReportBugRequest(workspace=studio.workspace, run_folders=runs, captions=captions)
+        ),
     )
 
 

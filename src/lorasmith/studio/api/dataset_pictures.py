@@ -31,10 +31,8 @@ from lorasmith.jobs.curating.tagging import TaggedPicture, tag_one
 from lorasmith.jobs.dataset.tagging import TagRequest
 from lorasmith.jobs.queue.ledger import AUTO
 from lorasmith.jobs.queue.records import JobRecord
-from lorasmith.jobs.queue.runner import ensure_runners
-from lorasmith.jobs.queue.submit import submit
 from lorasmith.studio.api.dataset import DatasetDep, PartOfChanges
-from lorasmith.studio.api.jobs import LedgerDep
+from lorasmith.studio.api.jobs import LedgerDep, queue_command
 from lorasmith.studio.context import StudioDep
 
 router = APIRouter(prefix="/api/dataset", tags=["dataset"])
@@ -139,9 +137,7 @@ def post_audit(
     with asked as dataset:
         command = audit_command(dataset, body.kind, body.resolution)
         title = f"audit of {dataset.folder.name}"
-        job = submit(ledger, command, studio.workspace, title=title, device="cpu")
-        ensure_runners(ledger)
-        return JobRecord.of(ledger, job)
+        return queue_command(studio, ledger, command, title, "cpu")
 
 
 @router.post("/tag")
@@ -207,10 +203,7 @@ def _job(
 ) -> JobRecord:
     parse_filter(where)
     words += ["--where", where] if where.strip() else []
-    command = ["dataset", *words, "--yes"]
-    job = submit(ledger, command, studio.workspace, title=title, device=device)
-    ensure_runners(ledger)
-    return JobRecord.of(ledger, job)
+    return queue_command(studio, ledger, ["dataset", *words, "--yes"], title, device)
 
 
 @router.get("/picture")

@@ -35,7 +35,7 @@ from lorasmith.jobs.drawings.records import (
     DrawingRecord,
     NewDrawing,
     PictureSettings,
-    command_line,
+    drawing_line,
     drawing_options,
 )
 from lorasmith.jobs.engine.process import BusyError
@@ -102,7 +102,7 @@ def put_preview(studio: StudioDep, body: NewPreview) -> PreviewFile:
 @router.post("/command-line")
 def post_command_line(studio: StudioDep, body: NewDrawing) -> CommandLine:
     """What draws this in a shell, before it is asked for; or what is wrong with it."""
-    return CommandLine(line=command_line(_request(studio, body)))
+    return CommandLine(line=drawing_line(_request(studio, body)))
 
 
 @router.get("/words")

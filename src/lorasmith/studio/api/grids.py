@@ -32,9 +32,8 @@ from lorasmith.grids.record import (
     read_grid,
 )
 from lorasmith.grids.votes import VOTES, Answer, cast
-from lorasmith.jobs.file_tools.forms import command_line, words_of
 from lorasmith.jobs.grid import GridRequest
-from lorasmith.jobs.grids.forms import GridForm, GridPlan, grid_form, grid_request, named_fields
+from lorasmith.jobs.grids.forms import GridForm, GridPlan, at_fields, grid_form, grid_request
 from lorasmith.jobs.grids.opening import find_grids
 from lorasmith.jobs.grids.records import (
     Candidate,
@@ -48,9 +47,9 @@ from lorasmith.jobs.grids.records import (
 )
 from lorasmith.jobs.queue.ledger import AUTO, Ledger
 from lorasmith.jobs.queue.records import JobRecord
-from lorasmith.jobs.queue.runner import ensure_runners
-from lorasmith.jobs.queue.submit import submit
-from lorasmith.jobs.runs.records import ProblemRecord, problem_records
+from lorasmith.jobs.request import command_line, words_of
+from lorasmith.jobs.runs.records import ProblemRecord
+from lorasmith.studio.api.jobs import LedgerDep, queue_command
 from lorasmith.studio.api.runs import ReaderDep
 from lorasmith.studio.api.train import EngineDep
 from lorasmith.studio.context import Studio, StudioDep
@@ -159,41 +158,37 @@ def form() -> GridForm:
 
 
 @router.post("/command-line")
-def post_command_line(studio: StudioDep, body: NewGrid) -> GridAnswer:
+def post_command_line(studio: StudioDep, ledger: LedgerDep, body: NewGrid) -> GridAnswer:
     """What draws it in a shell, or what is wrong and can be told at once; without a plan."""
     try:
-        return GridAnswer(command_line=command_line(_request(studio, body)))
+        return GridAnswer(command_line=command_line(_request(studio, ledger, body)))
     except OutsideError:
         raise
     except UserError as error:
-        return GridAnswer(problems=problem_records(named_fields(None, error)))
+        return GridAnswer(problems=at_fields(None, error))
 
 
 @router.post("/plan")
-def plan(studio: StudioDep, engine: EngineDep, body: NewGrid) -> GridAnswer:
+def plan(studio: StudioDep, engine: EngineDep, ledger: LedgerDep, body: NewGrid) -> GridAnswer:
     """What a new grid would draw; nothing is written."""
     request, line = None, ""
     try:
-        request = _request(studio, body)
+        request = _request(studio, ledger, body)
         line = command_line(request)
         values = request.model_dump(mode="json", exclude_unset=True)
         return GridAnswer(command_line=line, plan=engine.grid(values))
     except OutsideError:
         raise
     except UserError as error:
-        return GridAnswer(command_line=line, problems=problem_records(named_fields(request, error)))
+        return GridAnswer(command_line=line, problems=at_fields(request, error))
 
 
 @router.post("/queue")
-def queue(studio: StudioDep, body: QueuedGrid) -> JobRecord:
+def queue(studio: StudioDep, engine: EngineDep, ledger: LedgerDep, body: QueuedGrid) -> JobRecord:
     """Draw a new grid as a job."""
-    request = _request(studio, body)
-    of = request.epochs or request.prompt or "pictures"
-    title = f"grid of {Path(of).name if request.epochs else of[:60]}"
-    ledger = Ledger(studio.workspace)
-    job = submit(ledger, words_of(request), studio.workspace, title=title, device=body.device)
-    ensure_runners(ledger)
-    return JobRecord.of(ledger, job)
+    request = _request(studio, ledger, body)
+    of = Path(request.epochs).name if request.epochs else (request.prompt or "pictures")[:60]
+    return queue_command(studio, ledger, words_of(request), f"grid of {of}", body.device, engine)
 
 
 def _opened(studio: Studio, folder: Path) -> DrawnGrid:
@@ -207,24 +202,13 @@ def _opened(studio: Studio, folder: Path) -> DrawnGrid:
     return read_grid(folder)
 
 
-def _request(studio: Studio, body: NewGrid) -> GridRequest:
+def _request(studio: Studio, ledger: Ledger, body: NewGrid) -> GridRequest:
     """
     Raises:
         UserError: with everything that can be told without torch; OutsideError where it names what
             the studio may not open.
     """
 
-    def new(text: str) -> str:
-        found = studio.roots.resolve(text)
-        return str(studio.roots.resolve_new(str(found.parent), found.name))
-
     base = studio.roots.resolve(body.project) if body.project else studio.workspace
     studio.roots.refuse_state(base)
-    return grid_request(
-        body.values,
-        base,
-        place=lambda text: str(studio.roots.resolve(text)),
-        model=studio.model,
-        new=new,
-        ledger=Ledger(studio.workspace),
-    )
+    return grid_request(body.values, base, ledger, studio.place)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,6 +12,7 @@ from pydantic import BaseModel
 from lorasmith.config.schema import TrainSettings
 from lorasmith.core.errors import UserError
 from lorasmith.importers.named_files import opening_by
+from lorasmith.jobs.engine.planning import PlanningEngine
 from lorasmith.jobs.plan import plan_request
 from lorasmith.jobs.queue.ledger import AUTO, Job, Ledger
 from lorasmith.jobs.queue.records import JobRecord
@@ -33,6 +35,26 @@ def _ledger_of(studio: StudioDep) -> Ledger:
 
 
 LedgerDep = Annotated[Ledger, Depends(_ledger_of)]
+
+
+def queue_command(
+    studio: Studio,
+    ledger: Ledger,
+    command: Sequence[str],
+    title: str,
+    device: str = AUTO,
+    engine: PlanningEngine | None = None,
+) -> JobRecord:
+    """Put a command into the queue.
+
+    Args:
+        engine: gives the device back, which the job needs whole.
+    """
+    job = submit(ledger, command, studio.workspace, title=title, device=device)
+    if engine is not None:
+        engine.release()
+    ensure_runners(ledger)
+    return JobRecord.of(ledger, job)
 
 
 class NewTraining(BaseModel):

@@ -16,22 +16,13 @@ from pydantic import BaseModel
 from lorasmith.core.errors import UserError
 from lorasmith.jobs.file_tools.details import FileDetails
 from lorasmith.jobs.file_tools.figures import Figures, ToolRequest
-from lorasmith.jobs.file_tools.forms import (
-    Names,
-    ToolForm,
-    Verb,
-    command_line,
-    named_fields,
-    tool_forms,
-    tool_request,
-    words_of,
-)
-from lorasmith.jobs.queue.ledger import AUTO, Ledger
+from lorasmith.jobs.file_tools.forms import TOOLS, ToolForm, Verb, tool_forms, tool_request
+from lorasmith.jobs.queue.ledger import AUTO
 from lorasmith.jobs.queue.records import JobRecord
-from lorasmith.jobs.queue.runner import ensure_runners
-from lorasmith.jobs.queue.submit import submit
+from lorasmith.jobs.request import command_line, named_fields, words_of
 from lorasmith.jobs.runs.folders import rename_lora
 from lorasmith.jobs.runs.records import ProblemRecord, problem_records
+from lorasmith.studio.api.jobs import LedgerDep, queue_command
 from lorasmith.studio.api.train import EngineDep
 from lorasmith.studio.context import Studio, StudioDep
 from lorasmith.studio.paths import OutsideError
@@ -90,12 +81,12 @@ def file(studio: StudioDep, engine: EngineDep, path: str) -> FileDetails:
 
 
 @router.post("/rename")
-def rename(studio: StudioDep, body: NewName) -> LoraPath:
+def rename(studio: StudioDep, ledger: LedgerDep, body: NewName) -> LoraPath:
     """Give a LoRA file and what lies beside it another name."""
     lora = studio.roots.resolve(body.path)
     studio.roots.refuse_state(lora)
     studio.roots.resolve_new(str(lora.parent), f"{body.name}{lora.suffix}")
-    return LoraPath(path=str(rename_lora(lora, body.name, Ledger(studio.workspace))))
+    return LoraPath(path=str(rename_lora(lora, body.name, ledger)))
 
 
 @router.post("/figures")
@@ -111,14 +102,11 @@ def write(studio: StudioDep, engine: EngineDep, body: ToolQuestion) -> ToolAnswe
 
 
 @router.post("/queue")
-def queue(studio: StudioDep, body: QueuedTool) -> JobRecord:
+def queue(studio: StudioDep, ledger: LedgerDep, body: QueuedTool) -> JobRecord:
     """Do it as a job."""
-    ledger = Ledger(studio.workspace)
-    asked = _request(studio, body, dry_run=False)
-    title = f"{body.verb} {asked.out.name}"
-    job = submit(ledger, words_of(asked), studio.workspace, title=title, device=body.device)
-    ensure_runners(ledger)
-    return JobRecord.of(ledger, job)
+    request = _request(studio, body, dry_run=False)
+    title = f"{body.verb} {request.out.name}"
+    return queue_command(studio, ledger, words_of(request), title, body.device)
 
 
 def _answer(studio: Studio, engine: EngineDep, body: ToolQuestion, *, dry_run: bool) -> ToolAnswer:
@@ -133,7 +121,7 @@ def _answer(studio: Studio, engine: EngineDep, body: ToolQuestion, *, dry_run: b
     except OutsideError:
         raise
     except UserError as error:
-        problems = problem_records(named_fields(body.verb, error))
+        problems = problem_records(named_fields(TOOLS[body.verb], error.problems))
         return ToolAnswer(command_line=line, problems=problems)
 
 
@@ -143,13 +131,4 @@ def _request(studio: Studio, body: ToolQuestion, *, dry_run: bool) -> ToolReques
         OutsideError: it names what the studio may not open.
         SettingsError: with everything that is wrong, each under its field's name.
     """
-
-    def place(names: Names, text: str) -> str:
-        if names == "model":
-            return studio.model(text)
-        found = studio.roots.resolve(text)
-        if names == "new":
-            found = studio.roots.resolve_new(str(found.parent), found.name)
-        return str(found)
-
-    return tool_request(body.verb, body.values, dry_run=dry_run, place=place)
+    return tool_request(body.verb, body.values, dry_run=dry_run, place=studio.place)

@@ -19,7 +19,7 @@ from lorasmith.jobs.drawings.records import (
     LoraUse,
     NewDrawing,
     PreviewRecord,
-    command_line,
+    drawing_line,
 )
 from lorasmith.jobs.engine.drawing import DrawingEngine
 from lorasmith.jobs.engine.giving_way import GivingWay
@@ -282,6 +282,6 @@ def test_the_command_line_draws_the_same() -> None:
     request = GenerateRequest(
         prompt="-a <lora:b:1>", negative="-x", cfg=7.0, hires_denoise=0.5, zero_terminal_snr=True
     )
-    assert command_line(request) == (
+    assert drawing_line(request) == (
         "lorasmith generate --negative=-x --cfg 7.0 --zero-terminal-snr -- '-a <lora:b:1>'"
     )
