@@ -37,8 +37,8 @@ class KindFacts:
         defaults: settings that nobody chose, where such runs want others than LoRAs; what a base
             says of settings is meant for LoRAs, too, and counts for less.
         keeps_base: captions without its words mean what they did, whatever it learns.
-        judged: its snapshots can be measured, and a run ended by what they are.
-        unjudged: why ``pick`` cannot compare the snapshots of such a run, "" if it can.
+        unjudged: why neither ``pick`` nor ``train.stop = "best"`` can compare the snapshots of such
+            a run, "" if they can.
         contrast: what such a run learns the difference between, if it is no run on images and their
             captions: two prompts, or the two sides of pairs of images.
         steps: optimizer steps of such a run, if it is not told how long.
@@ -49,7 +49,6 @@ class KindFacts:
     trains: Callable[[TrainSettings], Mapping[str, bool]]
     defaults: Mapping[str, Any] = field(default_factory=dict)
     keeps_base: bool = False
-    judged: bool = False
     unjudged: Callable[[TrainSettings], str] = lambda settings: ""
     one_pass: Callable[[TrainSettings], bool] = lambda settings: False
     contrast: Callable[[TrainSettings], Contrast | None] = lambda settings: None
@@ -82,7 +81,7 @@ def _slider_contrast(settings: TrainSettings) -> Contrast:
 SLIDER = {"adapter.type": "lora", "adapter.rank": 4, "adapter.alpha": 4}
 
 KINDS: Mapping[str, KindFacts] = {
-    "lora": KindFacts("a LoRA", ("adapter",), _adapter_parts, judged=True),
+    "lora": KindFacts("a LoRA", ("adapter",), _adapter_parts),
     "embedding": KindFacts(
         "an embedding",
         ("embedding",),
@@ -101,7 +100,6 @@ KINDS: Mapping[str, KindFacts] = {
         ("adapter", "embedding"),
         lambda settings: {**_adapter_parts(settings), "embedding": True},
         defaults={"optimizer.embedding_lr": PIVOTAL_LR},
-        judged=True,
     ),
     "full": KindFacts(
         "a checkpoint",
@@ -111,7 +109,12 @@ KINDS: Mapping[str, KindFacts] = {
         defaults={"optimizer.lr": 5e-6},  # diffusers' DreamBooth example.
     ),
     "slider": KindFacts(
-        "a slider", ("adapter", "slider"), _slider_parts, defaults=SLIDER, contrast=_slider_contrast
+        "a slider",
+        ("adapter", "slider"),
+        _slider_parts,
+        defaults=SLIDER,
+        contrast=_slider_contrast,
+        unjudged=lambda settings: "a slider has no pictures that its drawings are to be like",
     ),
 }
 

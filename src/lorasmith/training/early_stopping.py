@@ -149,10 +149,11 @@ def judging_cost(run_plan: RunPlan) -> JudgingCost:
     encoded = EXTENT.references + EXTENT.loss_images * (2 if held_out else 1)
     seen = (encoded * ENCODE_PASSES + EXTENT.references * LOOK_PASSES) * one
     steps = run_plan.steps_per_epoch * process_count()
+    times = len(extent_of(settings, EXTENT).loss_strengths(drawn=True))
     return JudgingCost(
         relative_step(run_plan.preserves) * STEP_PASSES * epoch / steps,
         measured + held_out + plain + plain_drawings + seen + DRAWINGS * drawing,
-        2 * measured + held_out + plain + DRAWINGS * drawing,
+        times * measured + held_out + plain + DRAWINGS * drawing,
     )
 
 

@@ -46,13 +46,6 @@ def _rate_is_a_number(s: TrainSettings) -> Iterator[Problem]:
         yield Problem("optimizer.lr", what, "give a number, or leave it out")
 
 
-def _is_not_judged(s: TrainSettings) -> Iterator[Problem]:
-    if s.train.stop == "best" and kind_facts(s).contrast(s) is not None:
-        what = "is best, which judges by likeness to the training pictures, and such a run has "
-        what += "none that are to be drawn"
-        yield Problem("train.stop", what, "set it to end")
-
-
 def _has_no_effect(s: TrainSettings) -> Iterator[Problem]:
     contrast = kind_facts(s).contrast(s)
     if contrast is None:
@@ -74,6 +67,6 @@ def _has_no_effect(s: TrainSettings) -> Iterator[Problem]:
             yield Problem(path, what, "set train.steps for another length")
 
 
-CONTRADICTIONS: tuple[Check, ...] = (_no_other_pictures, _rate_is_a_number, _is_not_judged)
+CONTRADICTIONS: tuple[Check, ...] = (_no_other_pictures, _rate_is_a_number)
 
 ODDITIES: tuple[Check, ...] = (_has_no_effect,)

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterator
 
 from lorasmith.config.checks.base import Check
-from lorasmith.config.kinds import kind_facts
 from lorasmith.config.optimizers import optimizer_facts
 from lorasmith.config.schema import TrainSettings
 from lorasmith.core.errors import Problem
@@ -74,15 +73,9 @@ def _room_in_prompts(s: TrainSettings) -> Iterator[Problem]:
         yield Problem("embedding.vectors", what, "1 to 8 are usual")
 
 
-def _snapshots_are_not_judged(s: TrainSettings) -> Iterator[Problem]:
-    if s.train.stop == "best" and not kind_facts(s).judged:
-        what = "is best, which judges LoRA files, not embeddings"
-        yield Problem("train.stop", what, "set it to end, and look at the samples")
-
-
 CONTRADICTIONS: tuple[Check, ...] = (
-    *(_names_differ, _one_init_for_each, _something_changes, _snapshots_are_not_judged),
-    *(_captions_change_their_meaning, _avoids_one_thing),
+    *(_names_differ, _one_init_for_each, _something_changes, _avoids_one_thing),
+    _captions_change_their_meaning,
 )
 
 ODDITIES: tuple[Check, ...] = (_room_in_prompts, _high_rate)

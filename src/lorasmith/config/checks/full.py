@@ -83,12 +83,6 @@ def _weights_are_at_hand(s: TrainSettings) -> Iterator[Problem]:
             yield Problem(setting, what, "leave it out; full.weights = bf16 saves memory")
 
 
-def _snapshots_are_not_judged(s: TrainSettings) -> Iterator[Problem]:
-    if s.train.stop == "best":
-        what = "is best, which judges LoRA files, not checkpoints"
-        yield Problem("train.stop", what, "set it to end, and look at the samples")
-
-
 def _saved_as_the_base(s: TrainSettings) -> Iterator[Problem]:
     if is_given(s, "save", "precision"):
         what = "is for LoRA files: a checkpoint is saved in the base's own number formats"
@@ -113,7 +107,7 @@ def _high_rate(s: TrainSettings) -> Iterator[Problem]:
 
 CONTRADICTIONS: tuple[Check, ...] = (
     *(_something_is_trained, _rate_is_a_number, _weights_in_bf16, _tensor_by_tensor),
-    *(_fused_backward, _weights_are_at_hand, _snapshots_are_not_judged, _saved_as_the_base),
+    *(_fused_backward, _weights_are_at_hand, _saved_as_the_base),
 )
 
 ODDITIES: tuple[Check, ...] = (_clipped_by_itself, _high_rate)

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 
 from lorasmith.config.checks.base import Check, is_given
+from lorasmith.config.kinds import kind_facts
 from lorasmith.config.optimizers import optimizer_facts
 from lorasmith.config.sample_prompts import like_options
 from lorasmith.config.schema import TrainSettings
@@ -41,6 +42,12 @@ def _keeps_a_snapshot(s: TrainSettings) -> Iterator[Problem]:
             "best keeps one of the snapshots, and none are saved on the way",
             "set save.every_epochs or save.every_steps",
         )
+
+
+def _snapshots_are_judged(s: TrainSettings) -> Iterator[Problem]:
+    if s.train.stop == "best" and (why := kind_facts(s).unjudged(s)):
+        what = f"is best, which judges snapshots by how like the pictures they draw, and {why}"
+        yield Problem("train.stop", what, "set it to end, and look at the samples")
 
 
 def _watchdog(s: TrainSettings) -> Iterator[Problem]:
@@ -160,6 +167,7 @@ def _weights_and_biases(s: TrainSettings) -> Iterator[Problem]:
 
 CONTRADICTIONS: tuple[Check, ...] = (
     *(_held_out_once, _compiles_what_is_there, _compiles_or_repeats, _keeps_a_snapshot),
+    _snapshots_are_judged,
 )
 
 ODDITIES: tuple[Check, ...] = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,7 @@ from lorasmith.models.skeleton import skeleton_roots, stored_shapes
 from lorasmith.tensors.files import PRECISIONS
 from lorasmith.tensors.rounding import StochasticRounding
 from lorasmith.training.kinds.full_checkpoint import FullCheckpoint, stored_dtype
-from lorasmith.training.kinds.full_weights import FullWeights, Weight, choose_weights
+from lorasmith.training.kinds.full_weights import FullWeights, Weight, choose_weights, holding
 from lorasmith.training.kinds.kind import Disk, MemoryChange, NetworkFacts, PlainKind
 from lorasmith.training.kinds.trained import Trained
 from lorasmith.training.kinds.weight_groups import ParameterwiseOptimizer, WeightGroup
@@ -51,26 +51,20 @@ class CheckpointOnModel:
 
         other = load_model(ModelReference(path), dtype=model.dtype, device=torch.device("cpu"))
         theirs = {root.folder: root.module for root in other.adapter_roots()}
-        self._pairs: list[tuple[nn.Parameter, Tensor]] = []
+        self._own: list[nn.Parameter] = []
+        self._new: list[Tensor] = []
         squares: dict[str, float] = {}
         for root in model.adapter_roots():
             for name, own in root.module.named_parameters():
                 new = theirs[root.folder].get_parameter(name).data
                 moved = (new.float() - own.data.float().cpu()).square().sum()
                 squares[root.part] = squares.get(root.part, 0.0) + float(moved)
-                self._pairs.append((own, new))
+                self._own.append(own)
+                self._new.append(new)
         self._norms = {part: math.sqrt(square) for part, square in squares.items()}
 
-    @contextlib.contextmanager
-    def attached(self) -> Iterator[None]:
-        before = [own.data for own, _ in self._pairs]
-        try:
-            for own, new in self._pairs:
-                own.data = new.to(own.device)
-            yield
-        finally:
-            for (own, _), old in zip(self._pairs, before, strict=True):
-                own.data = old
+    def attached(self) -> contextlib.AbstractContextManager[object]:
+        return holding(self._own, self._new, park=True)
 
     def set_strength(self, strength: float) -> None:
         assert strength == 1, "a checkpoint has no strength"

@@ -187,7 +187,7 @@ class FullWeights(NothingDrawn):
     @contextlib.contextmanager
     def attached(self) -> Iterator[None]:
         if self._stand_ins is not None:
-            with self._holding(self._stand_ins, park=True):
+            with holding(self._parameters, self._stand_ins, park=True):
                 yield
             return
         self.attach()
@@ -198,7 +198,7 @@ class FullWeights(NothingDrawn):
     @contextlib.contextmanager
     def detached(self) -> Iterator[None]:
         """As of all: those that are trained wait in main memory."""
-        with self._holding(self._base or self._read_base(), park=True):
+        with holding(self._parameters, self._base or self._read_base(), park=True):
             yield
 
     @contextlib.contextmanager
@@ -207,7 +207,7 @@ class FullWeights(NothingDrawn):
         if self._base is None:
             device = self.weights[0].parameter.device
             self._base = [pinned(tensor, device) for tensor in self._read_base()]
-        with self._holding(self._base, park=False):
+        with holding(self._parameters, self._base, park=False):
             yield
 
     @contextlib.contextmanager
@@ -215,35 +215,16 @@ class FullWeights(NothingDrawn):
         with saved.attached():
             yield
 
+    @property
+    def _parameters(self) -> list[nn.Parameter]:
+        return [weight.parameter for weight in self.weights]
+
     def _read_base(self) -> list[Tensor]:
         """The base's numbers as the model has them before it is trained, on the CPU."""
         assert self.checkpoint is not None
         dtype = self.weights[0].parameter.dtype
         by_place = dict(self.checkpoint.read(dtype, CPU))
         return [by_place[weight.place] for weight in self.weights]
-
-    @contextlib.contextmanager
-    def _holding(self, values: Sequence[Tensor], *, park: bool) -> Iterator[None]:
-        """The model with ``values`` within the block, whatever it is in the midst of.
-
-        Args:
-            park: keep its own numbers in main memory meanwhile.
-        """
-        own: list[Tensor] = []
-        device = self.weights[0].parameter.device
-        try:
-            # Of no inference mode: a parameter must not become its tensor.
-            with torch.inference_mode(False), torch.no_grad():
-                for weight, value in zip(self.weights, values, strict=True):
-                    data = weight.parameter.data
-                    own.append(data.to(CPU) if park else data)
-                    held = torch.empty_like(data)  # As the model lays it out.
-                    held.copy_(value, non_blocking=True)
-                    weight.parameter.data = held
-            yield
-        finally:
-            for weight, data in zip(self.weights, own, strict=False):
-                weight.parameter.data = data.to(device)
 
     def parameter_groups(self) -> list[PartWeights]:
         parts: dict[str, PartWeights] = {}
@@ -328,6 +309,32 @@ class FullWeights(NothingDrawn):
         largest = torch.stack([weight.member.abs().max().float() for weight in self.weights])
         places = (weight.place for weight in self.weights)
         return dict(zip(places, largest.tolist(), strict=True))
+
+
+@contextlib.contextmanager
+def holding(
+    parameters: Sequence[nn.Parameter], values: Sequence[Tensor], *, park: bool
+) -> Iterator[None]:
+    """A model's ``parameters`` with ``values`` within the block, whatever it is in the midst of.
+
+    Args:
+        park: keep their own numbers in main memory meanwhile.
+    """
+    own: list[Tensor] = []
+    device = parameters[0].device
+    try:
+        # Of no inference mode: a parameter must not become its tensor.
+        with torch.inference_mode(False), torch.no_grad():
+            for parameter, value in zip(parameters, values, strict=True):
+                data = parameter.data
+                own.append(data.to(CPU) if park else data)
+                held = torch.empty_like(data)  # As the model lays it out.
+                held.copy_(value, non_blocking=True)
+                parameter.data = held
+        yield
+    finally:
+        for parameter, data in zip(parameters, own, strict=False):
+            parameter.data = data.to(device)
 
 
 def _on_cpu(parameter: nn.Parameter) -> Tensor:

@@ -66,6 +66,8 @@ def planned_disk(run_plan: RunPlan, disk: Disk, files: int) -> dict[str, int]:
     cells *= 2 if run_plan.opposites is not None else 1
     architecture = run_plan.architecture
     latents = cells // architecture.latent_factor**2 * architecture.latent_channels * 2 * 4
+    # The best one until now stays beside the newest.
+    files += settings.train.stop == "best" and bool(settings.save.keep_last)
     return {
         disk.what: files * disk.file,
         **disk.at_the_end,
