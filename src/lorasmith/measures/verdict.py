@@ -247,12 +247,12 @@ def choose(measures: Sequence[Measures], states: Sequence[State]) -> int:
     before it went wrong; else, of overtrained ones, the earliest with about the fewest signs."""
     well = [n for n, state in enumerate(states) if state == "well"]
     if well:
-        return _earliest_best(well, lambda n: measures[n].loss[FULL])
+        return _earliest_best(well, lambda n: measures[n].loss[FULL], _tie(measures))
     under = [n for n, state in enumerate(states) if state == "under"]
     if under:
         return max(under, key=lambda n: _progress(measures[n]))
     # The less a LoRA does beside its subject, the more can be saved by turning it down.
-    return _earliest_best(range(len(states)), lambda n: _harm(measures[n]))
+    return _earliest_best(range(len(states)), lambda n: _harm(measures[n]), TIE)
 
 
 def nothing_gained(measures: Sequence[Measures], states: Sequence[State], keep: int) -> bool:
@@ -270,7 +270,7 @@ def nothing_gained(measures: Sequence[Measures], states: Sequence[State], keep: 
         one for one, state in zip(measures[first:], states[first:], strict=True) if state != "over"
     ]
     if states[keep] == "well":
-        return not any(one.loss[FULL] < measures[keep].loss[FULL] - TIE for one in later)
+        return not any(one.loss[FULL] < measures[keep].loss[FULL] - _tie(measures) for one in later)
     lowest = min(one.loss[FULL] for one in before) - GAIN
     likest = max(one.likeness.get(FULL, 0.0) for one in before) + LIKENESS_GAIN
     return not any(one.loss[FULL] < lowest or one.likeness.get(FULL, 0.0) > likest for one in later)
@@ -286,9 +286,17 @@ def _harm(one: Measures) -> float:
     return max(0.0, one.loss[FULL]) + burnt + leak
 
 
-def _earliest_best(numbers: Sequence[int], cost: Callable[[int], float]) -> int:
+def _tie(measures: Sequence[Measures]) -> float:
+    """Losses nearer than this are the same. An embedding gains a tenth of the loss where a LoRA
+    gains most of it: of what has no strength it is a share of what was gained."""
+    if any(LOW in one.loss for one in measures):
+        return TIE
+    return TIE * max(0.0, -min(one.loss[FULL] for one in measures))
+
+
+def _earliest_best(numbers: Sequence[int], cost: Callable[[int], float], tie: float) -> int:
     lowest = min(cost(number) for number in numbers)
-    return next(number for number in numbers if cost(number) <= lowest + TIE)
+    return next(number for number in numbers if cost(number) <= lowest + tie)
 
 
 def run_state(states: Sequence[State], keep: int) -> State:

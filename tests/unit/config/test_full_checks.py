@@ -27,7 +27,6 @@ BF16 = ("full.weights=bf16", "train.precision=bf16")
         ([FUSED, "train.precision=fp16"], "full.fused_backward", "overflows"),
         (["train.base_precision=nf4"], "train.base_precision", "are trained"),
         (["performance.offload_blocks=4"], "performance.offload_blocks", "are trained"),
-        (["train.stop=best"], "train.stop", "LoRA files"),
         (["save.precision=fp32"], "save.precision", "the base's own"),
     ],
 )
@@ -43,7 +42,7 @@ def test_what_cannot_be_meant(overrides: list[str], where: str, what: str) -> No
 @pytest.mark.parametrize(
     "overrides",
     [
-        [],
+        ["train.stop=best"],
         [*BF16, FUSED, "optimizer.name=AdaFactor"],
         ["full.unet=false", "full.text_encoder=true", "train.base_precision=fp8"],
         ["optimizer.name=Prodigy", "optimizer.lr=1", "schedule.name=constant"],

@@ -95,6 +95,15 @@ def test_right() -> None:
     assert "Keep epoch 3" in verdict.summary
 
 
+def test_little_is_gained_of_what_has_no_strength() -> None:
+    """An embedding's losses are told apart where a LoRA's would be the same."""
+    run = [replace(measures(loss), loss={FULL: loss}) for loss in (-0.10, -0.13, -0.15, -0.14)]
+    assert judge(run, facts(4)).keep == 2
+    assert not nothing_gained(run[:3], ["well"] * 3, 0)
+    assert nothing_gained([*run, run[-1]], ["well"] * 5, 2)
+    assert judge([measures(one.loss[FULL]) for one in run], facts(4)).keep == 1
+
+
 def test_too_long() -> None:
     verdict = judge([UNDER, WELL, LEAKS, LEAKS], facts(4))
     assert states(verdict) == ["under", "well", "over", "over"]

@@ -119,10 +119,7 @@ class AdapterKind(FlatKind):
     def next_steps(
         self, settings: TrainSettings, run: str, result: str, *, drawn: bool
     ) -> dict[str, str]:
-        lines = {f"lorasmith pick {run}": "which snapshot to keep, and why"}
-        if drawn:
-            lines[f"lorasmith grid --epochs {run}"] = "snapshots by strengths, as one page"
-        return lines
+        return self.comparisons(settings, run, drawn=drawn, rows="strengths")
 
     def prompt(self, prompt: str, name: str) -> str:
         return f"{prompt} <lora:{name}:1>"

@@ -423,11 +423,12 @@ class EmbeddingKind(FlatKind):
     def next_steps(
         self, settings: TrainSettings, run: str, result: str, *, drawn: bool
     ) -> dict[str, str]:
-        if settings.embedding.negative:
-            word = Path(result.strip("'\"")).stem
-            command = f'lorasmith generate "PROMPT" --negative {word} --embedding-dir {run}'
-            return {command: "draw without what the word stands for"}
-        return {f'lorasmith generate "PROMPT" --embedding-dir {run}': "draw with its word"}
+        word = Path(result.strip("'\"")).stem
+        avoid = f" --negative {word}" if settings.embedding.negative else ""
+        what = "draw without what the word stands for" if avoid else "draw with its word"
+        # In a grid snapshots go by their files' names, which only those of one word have.
+        more = self.comparisons(settings, run, drawn=drawn and len(settings.embedding.names) == 1)
+        return {f'lorasmith generate "PROMPT"{avoid} --embedding-dir {run}': what, **more}
 
     def sample(self, settings: TrainSettings, request: ImageRequest) -> ImageRequest:
         """What is to be avoided stands in the negative prompt; where the caption would be drawn,

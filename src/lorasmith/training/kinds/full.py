@@ -190,7 +190,10 @@ class FullKind(PlainKind):
     def next_steps(
         self, settings: TrainSettings, run: str, result: str, *, drawn: bool
     ) -> dict[str, str]:
-        return {f'lorasmith generate --model {result} "PROMPT"': "draw with the checkpoint"}
+        return {
+            f'lorasmith generate --model {result} "PROMPT"': "draw with the checkpoint",
+            **self.comparisons(settings, run, drawn=drawn),
+        }
 
     def further_files(self, settings: TrainSettings, result: Path) -> tuple[Path, ...]:
         rank = settings.full.extract_rank

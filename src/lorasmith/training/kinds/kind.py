@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
+from lorasmith.config.kinds import kind_facts
 from lorasmith.config.schema import TrainSettings
 from lorasmith.core.errors import Problem
 from lorasmith.core.events import Controls, Observer, ignore
@@ -338,6 +339,22 @@ class PlainKind:
 
     def sample(self, settings: TrainSettings, request: ImageRequest) -> ImageRequest:
         return request
+
+    def comparisons(
+        self, settings: TrainSettings, run: str, *, drawn: bool, rows: str = ""
+    ) -> dict[str, str]:
+        """The commands that compare a run's snapshots, as :meth:`Kind.next_steps` has them.
+
+        Args:
+            rows: of the grid; "" for none.
+        """
+        lines = {}
+        if not kind_facts(settings).unjudged(settings):
+            lines[f"lorasmith pick {run}"] = "which snapshot to keep, and why"
+        if drawn:
+            what = f"snapshots by {rows}" if rows else "drawings of each snapshot"
+            lines[f"lorasmith grid --epochs {run}"] = f"{what}, as one page"
+        return lines
 
 
 class FlatKind(PlainKind):

@@ -258,7 +258,7 @@ def test_numbers_that_are_none_are_not_written(tmp_path: Path) -> None:
         ({"embedding__negative": "true", "data__reg": "."}, "on the pairs of pictures"),
         ({"optimizer__embedding_lr": "0"}, "nothing would change"),
         ({"performance__cache_text": "true"}, "what captions mean changes"),
-        ({"train__stop": "best"}, "judges LoRA files, not embeddings"),
+        ({"embedding__negative": "true", "train__stop": "best"}, "an embedding to be avoided"),
     ],
 )
 def test_contradictions(values: dict[str, str], message: str) -> None:

@@ -176,7 +176,7 @@ def test_what_is_preserved_stands_behind_each_prompt(base: Path) -> None:
         ("adapter.unet=false", "adapter.unet", "UNet alone"),
         ("adapter.targets=te-only", "adapter", "UNet"),
         ("optimizer.lr=find", "optimizer.lr", "a number"),
-        ("train.stop=best", "train.stop", "set it to end"),
+        ("train.stop=best", "train.stop", "no pictures"),
         ("preservation.enabled=true", "preservation.enabled", "slider.preserve"),
         ("slider.guidance=0", "slider.guidance", "above 0"),
         ("slider.guidance=21", "slider.guidance", "20"),
