@@ -234,6 +234,15 @@ def test_nor_where_its_folders_lead_out(client: TestClient, boot: Bootstrap) -> 
     assert go_on(client, boot, keep=[1]).status_code == 403
 
 
+def test_captions_that_lead_out_are_not_read(client: TestClient, boot: Bootstrap) -> None:
+    secret = boot.folder.parents[3] / "secret.txt"
+    for image in (boot.drawing(boot.now, boot.now.drawings[0]), *boot.given_folder.glob("*.png")):
+        image.with_suffix(".txt").unlink(missing_ok=True)
+        image.with_suffix(".txt").symlink_to(secret)
+    told = one(client, boot), client.get("/api/bootstraps").json()
+    assert secret.read_text() not in json.dumps(told)
+
+
 def test_a_choice_goes_on(client: TestClient, boot: Bootstrap) -> None:
     job = go_on(client, boot, keep=[3, 1, 1]).json()
     assert job["command"] == ["bootstrap", "--continue", str(boot.folder), "--keep", "1,3"]

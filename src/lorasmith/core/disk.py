@@ -81,6 +81,14 @@ def discard(path: Path) -> None:
             remove_file(path)
 
 
+def changed_ns(path: str | Path) -> int:
+    """When a file or folder was changed last, in nanoseconds since 1970; 0 of what is not there."""
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError:
+        return 0
+
+
 def _patiently(change: Callable[[], None], *paths: Path) -> None:
     wait, waited = _FIRST_WAIT, 0.0
     while True:

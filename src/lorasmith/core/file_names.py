@@ -32,6 +32,20 @@ def name_problem(name: str) -> str:
     return ""
 
 
+def new_name_problem(name: str, longest: int = LONGEST_STEM) -> str:
+    """Why nothing that is made should be called so; empty of a good name, without its ending.
+
+    Args:
+        longest: bytes.
+    """
+    problem = name_problem(name) if name.strip() else "it is empty"
+    if not problem and name.startswith((".", "-", "~", " ")):
+        problem = f"it begins with {name[0]!r}"
+    if not problem and len(os.fsencode(name)) > longest:
+        problem = f"it is longer than {longest} bytes"
+    return problem
+
+
 def safe_stem(stem: str) -> str:
     """A name without ending that can be written everywhere: no signs that a system refuses, no
     dash in front, not a device's, not too long."""

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import time_ns
 
+from lorasmith.core.disk import changed_ns
 from lorasmith.core.errors import UserError
-from lorasmith.core.file_names import name_problem
+from lorasmith.core.file_names import new_name_problem
 from lorasmith.core.files import check_writable
 from lorasmith.curation.collection import is_dataset_folder
 from lorasmith.data.caption_files import TABLE_SUFFIXES
@@ -61,13 +62,13 @@ class DatasetFiles:
 
     def is_as_it_was(self) -> bool:
         """Whether nothing was added to these folders, taken away or put in its place since."""
-        now = [(path, _changed(path)) for path, _ in self.folders]
+        now = [(path, changed_ns(path)) for path, _ in self.folders]
         return bool(now) and tuple(now) == self.folders
 
     def is_newer_than(self, time: float) -> bool:
         """Whether an image or a caption was changed since a time, in Unix seconds."""
         return any(
-            _changed(entry.path) > time * 1e9
+            changed_ns(entry.path) > time * 1e9
             for folder, _ in self.folders
             for entry in _entries(Path(folder))
             if os.path.splitext(entry.name)[1].lower() in _OF_IMAGES
@@ -106,7 +107,7 @@ class Project:
 
 def project_folders(workspace: Path) -> list[Path]:
     """The workspace itself, if it is a project, and those of its folders that are, by name."""
-    return [place for place in (workspace, *_folders(workspace)) if _is_project(place)]
+    return [place for place in (workspace, *visible_folders(workspace)) if _is_project(place)]
 
 
 def read_project(path: Path, files: DatasetFiles | None = None) -> Project:
@@ -120,7 +121,7 @@ def read_project(path: Path, files: DatasetFiles | None = None) -> Project:
     if not path.is_dir():
         raise UserError.of(path, "is no folder", "choose one that is there")
     files = files or read_files(path)
-    runs = sorted(find_runs(path / RUNS), key=_changed, reverse=True)
+    runs = sorted(find_runs(path / RUNS), key=changed_ns, reverse=True)
     sample = next((cover for run in runs if (cover := cover_of(RunFolder(run)))), None)
     showcase = path / PICTURE
     return Project(
@@ -154,12 +155,7 @@ def create_project(workspace: Path, name: str) -> Project:
         UserError: it is there already, or some system takes no folder of that name.
         RunError: nothing can be written there.
     """
-    problem = name_problem(name) if name.strip() else "it is empty"
-    if not problem and name.startswith((".", "-", "~")):
-        problem = f"it begins with {name[0]!r}"
-    if not problem and len(os.fsencode(name)) > 200:
-        problem = "it is longer than 200 bytes"
-    if problem:
+    if problem := new_name_problem(name):
         raise UserError.of("name", f"is no name for a project: {problem}", "choose another")
     path = workspace / name
     if path.exists() or path.is_symlink():
@@ -211,7 +207,7 @@ def _groups(folder: Path) -> Iterator[_Group]:
     """What is right in it, then in each folder right in it that is of the dataset. Not below: a
     folder may be anybody's home."""
     yield _group(folder)
-    for inner in _folders(folder, links=True):
+    for inner in visible_folders(folder, links=True):
         if is_numbered(inner.name):
             yield _group(inner)
         elif inner.name == IMG:
@@ -226,11 +222,11 @@ def _groups_below(folder: Path) -> Iterator[_Group]:
         if place != folder and all((place / name).is_file() for name in RUN_FILES):
             continue  # What a run drew.
         yield _group(place)
-        waiting += [inner for inner in _folders(place) if is_dataset_folder(inner.name)]
+        waiting += [inner for inner in visible_folders(place) if is_dataset_folder(inner.name)]
 
 
 def _group(folder: Path) -> _Group:
-    time = _changed(folder)
+    time = changed_ns(folder)
     if time_ns() - time < _TICK:
         time = 0  # What is written next may bear the same time.
     images, captions, tables = [], set(), []
@@ -277,8 +273,12 @@ def _files(folder: Path, suffixes: Collection[str]) -> list[str]:
     ]
 
 
-def _folders(folder: Path, *, links: bool = False) -> list[Path]:
-    """In natural order."""
+def visible_folders(folder: Path, *, links: bool = False) -> list[Path]:
+    """Those right in a folder that are not hidden, in natural order.
+
+    Args:
+        links: also those that links lead to.
+    """
     found = [entry.name for entry in _entries(folder) if entry.is_dir(follow_symlinks=links)]
     return [folder / name for name in sorted(found, key=natural_key)]
 
@@ -294,11 +294,3 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 
 def _order(path: str) -> tuple[tuple[int, str], ...]:
     return natural_key(os.path.basename(path))
-
-
-def _changed(path: Path | str) -> int:
-    """When, in nanoseconds; 0 of what is gone."""
-    try:
-        return os.stat(path).st_mtime_ns
-    except OSError:
-        return 0

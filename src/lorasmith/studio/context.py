@@ -49,7 +49,7 @@ class Studio:
         workspace = self.roots.workspace
         self.guard = GivingWay(DrawingEngine(workspace), jobs_of(workspace))
         self.drawings = Drawings(workspace, self.guard)
-        self.datasets = OpenDatasets(lambda path: Path(os.path.realpath(path)) in self.roots)
+        self.datasets = OpenDatasets(self.roots.leads_inside)
 
     @property
     def workspace(self) -> Path:

@@ -44,6 +44,10 @@ class Roots:
     def __contains__(self, path: Path) -> bool:
         return any(path.is_relative_to(folder) for folder in self.folders)
 
+    def leads_inside(self, path: Path) -> bool:
+        """Whether a path is inside when its links are followed."""
+        return Path(os.path.realpath(path)) in self
+
     def resolve(self, text: str) -> Path:
         """The real place of a path, absolute or relative to the workspace; it need not exist.
 

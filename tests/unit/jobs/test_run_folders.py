@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from tests.made_up_runs import write_run
 
-from lorasmith.core.errors import RunError
+from lorasmith.core.errors import RunError, UserError
 from lorasmith.core.locks import lock_file
 from lorasmith.formats.embedding_keys import WORD
 from lorasmith.jobs.queue.ledger import Ledger
@@ -89,8 +89,11 @@ def test_a_lora_file_gets_another_name_with_what_lies_beside_it(tmp_path: Path) 
     for name in ("", ".c", "x/y", "a<b", "a:b", "con", "x" * 200):
         with pytest.raises(RunError, match="cannot name a LoRA"):
             rename_lora(tmp_path / "c.safetensors", name)
-    with pytest.raises(RunError, match="is no LoRA file"):
+    with pytest.raises(UserError, match="is no LoRA file"):
         rename_lora(tmp_path / "c.png", "d")
+    loud = tmp_path / "c.safetensors"
+    loud = loud.rename(tmp_path / "c.SAFETENSORS")
+    assert rename_lora(loud, "d").read_bytes() == b"a.safetensors"
 
 
 def test_a_file_of_a_run_or_that_a_job_needs_keeps_its_name(tmp_path: Path) -> None:
@@ -389,7 +392,7 @@ def test_a_lora_is_copied_where_a_web_ui_looks(tmp_path: Path) -> None:
     assert [path.name for path in place.iterdir()] == [lora.name]
     with pytest.raises(RunError, match="is there already"):
         copy_lora(lora, place)
-    with pytest.raises(RunError, match="is no LoRA file"):
+    with pytest.raises(UserError, match="is no LoRA file"):
         copy_lora(run / "run.json", place)
 
 

@@ -29,6 +29,8 @@ from lorasmith.data.images import SUFFIXES, load_image
 from lorasmith.sampling.from_dataset import words_in
 
 MOST_GIVEN = 100
+CAPTIONS = (".txt", ".caption")
+"""Endings of the caption file beside a given image, in the order in which they are looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,7 @@ def given_caption(path: Path) -> str:
     Raises:
         DatasetError: it cannot be read.
     """
-    for suffix in (".txt", ".caption"):
+    for suffix in CAPTIONS:
         file = path.with_suffix(suffix)
         try:
             return file.read_text(encoding="utf-8-sig").split("\n", 1)[0].strip()

@@ -15,7 +15,7 @@ from lorasmith.config.fields import settings_of
 from lorasmith.core.errors import Problem, RunError, UserError
 from lorasmith.jobs.bootstrap import BootstrapRequest
 from lorasmith.jobs.file_tools.forms import Names, ToolField, option_field
-from lorasmith.jobs.queue.ledger import ENDED, Job, Ledger
+from lorasmith.jobs.queue.ledger import Job, Ledger
 from lorasmith.jobs.request import option_name
 from lorasmith.jobs.runs.records import ProblemRecord
 
@@ -139,11 +139,13 @@ def go_on_request(
     return BootstrapRequest.read(values)
 
 
-def job_at(ledger: Ledger, folder: Path) -> Job | None:
-    """The job that works on a bootstrap, or waits to; else the last that did."""
-    jobs = [job for job in ledger.jobs() if folder_of(job) == folder]
-    open_ones = [job for job in jobs if job.state not in ENDED]
-    return next(iter(open_ones), max(jobs, key=lambda job: job.id, default=None))
+def jobs_of(ledger: Ledger) -> dict[Path, Job]:
+    """By a bootstrap's folder the job that works on it, or waits to; else the last that did."""
+    jobs: dict[Path, Job] = {}
+    for job in ledger.jobs():  # Those that run or wait come first.
+        if (folder := folder_of(job)) is not None:
+            jobs.setdefault(folder, job)
+    return jobs
 
 
 def require_free(ledger: Ledger, folder: Path) -> None:
@@ -151,8 +153,8 @@ def require_free(ledger: Ledger, folder: Path) -> None:
     Raises:
         RunError: a job works on this bootstrap, or waits to.
     """
-    job = job_at(ledger, folder)
-    if job is not None and job.state not in ENDED:
+    job = jobs_of(ledger).get(folder)
+    if job is not None and not job.has_ended:
         what = f"job {job.id} is at work on it, or waits to"
         raise RunError.of(folder, what, "wait for it, or cancel it")
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
-from lorasmith.advice.bootstrap.image_set import given_caption
+from lorasmith.advice.bootstrap.image_set import CAPTIONS, given_caption
 from lorasmith.advice.bootstrap.state import (
     OUT,
     STATE,
@@ -23,9 +22,12 @@ from lorasmith.advice.bootstrap.state import (
     kept_name,
 )
 from lorasmith.advice.bootstrap.summary import last_choice, round_notes, trend
+from lorasmith.core.disk import changed_ns
 from lorasmith.core.errors import DatasetError, UserError
 from lorasmith.core.files import version_of
-from lorasmith.jobs.projects import project_images
+from lorasmith.jobs.projects import project_images, visible_folders
+
+Allowed = Callable[[Path], bool]
 
 MOST_OFFERED = 60
 """Pictures of a dataset of which a bootstrap may begin with some."""
@@ -161,52 +163,37 @@ class BootstrapDetail(BootstrapSummary):
 def find_bootstraps(folder: Path) -> list[Path]:
     """Those in a workspace or project: itself, a folder right in it, or in ``bootstrap`` of these.
     Links are not followed."""
-    places = [folder, *_folders(folder)]
-    places += [inner for place in places for inner in _folders(place / OUT)]
+    places = [folder, *visible_folders(folder)]
+    places += [inner for place in places for inner in visible_folders(place / OUT)]
     return sorted({place for place in places if (place / STATE).is_file()})
 
 
 def times_of(folder: Path) -> dict[str, list[int]]:
     """Of each bootstrap there: numbers that are others when something of it has changed."""
     found = find_bootstraps(folder)
-    return {str(path): [int(is_busy(path)), *map(_changed, _watched(path))] for path in found}
+    return {str(path): [int(is_busy(path)), *map(changed_ns, _watched(path))] for path in found}
 
 
 def _watched(path: Path) -> Iterator[Path]:
     yield path / STATE
     rounds = path / "rounds"
-    newest = max(_folders(rounds), default=rounds)
+    newest = max(visible_folders(rounds), default=rounds)
     yield newest / "drawings"
 
 
-def _changed(path: Path) -> int:
+def summary(path: Path, allowed: Allowed = lambda path: True) -> BootstrapSummary:
+    """One in a list; where it cannot be read, why.
+
+    Args:
+        allowed: whether a file may be read, as one that a link leads to may not.
+    """
     try:
-        return path.stat().st_mtime_ns
-    except OSError:
-        return 0
-
-
-def _folders(folder: Path) -> list[Path]:
-    try:
-        with os.scandir(folder) as entries:
-            return [
-                Path(entry.path)
-                for entry in entries
-                if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")
-            ]
-    except OSError:
-        return []
-
-
-def summary(path: Path) -> BootstrapSummary:
-    """One in a list; where it cannot be read, why."""
-    try:
-        return BootstrapSummary(**_summary(Bootstrap.load(path)))
+        return BootstrapSummary(**_summary(Bootstrap.load(path), allowed))
     except UserError as error:
         return BootstrapSummary(path=str(path), name=path.name, problem=str(error))
 
 
-def _summary(boot: Bootstrap) -> dict[str, Any]:
+def _summary(boot: Bootstrap, allowed: Allowed) -> dict[str, Any]:
     given = images_of(boot.given_folder)
     return {
         "path": str(boot.folder),
@@ -218,13 +205,16 @@ def _summary(boot: Bootstrap) -> dict[str, Any]:
         "rounds": boot.options.rounds,
         "given": len(given),
         "drawn": len(images_of(boot.drawn_folder)),
-        "cover": _picture(given[0]) if given else None,
-        "changed": _changed(boot.folder / STATE) / 1e9,
+        "cover": _picture(given[0], allowed) if given else None,
+        "changed": changed_ns(boot.folder / STATE) / 1e9,
     }
 
 
-def detail(boot: Bootstrap) -> BootstrapDetail:
+def detail(boot: Bootstrap, allowed: Allowed = lambda path: True) -> BootstrapDetail:
     """
+    Args:
+        allowed: as of :func:`summary`.
+
     Raises:
         DatasetError: a caption cannot be read.
     """
@@ -233,7 +223,7 @@ def detail(boot: Bootstrap) -> BootstrapDetail:
     newest = next((one.lora for one in reversed(boot.rounds) if one.lora), "")
     lora = boot.results[-1] if boot.results else newest
     return BootstrapDetail(
-        **_summary(boot),
+        **_summary(boot, allowed),
         dataset=str(boot.dataset),
         model=boot.options.model,
         choose=boot.options.choose,
@@ -244,8 +234,8 @@ def detail(boot: Bootstrap) -> BootstrapDetail:
         lora=_inside(boot, lora),
         run=str((boot.folder / lora).parent) if lora else "",
         results=[_inside(boot, each) for each in boot.results],
-        images=list(_images(boot, given)),
-        history=[_round(boot, one, names) for one in boot.rounds],
+        images=list(_images(boot, given, allowed)),
+        history=[_round(boot, one, names, allowed) for one in boot.rounds],
         command_line=boot.command,
     )
 
@@ -254,7 +244,7 @@ def _inside(boot: Bootstrap, path: str) -> str:
     return str(boot.folder / path) if path else ""
 
 
-def _round(boot: Bootstrap, one: Round, given: Collection[str]) -> RoundRecord:
+def _round(boot: Bootstrap, one: Round, given: Collection[str], allowed: Allowed) -> RoundRecord:
     return RoundRecord(
         number=one.number,
         images=one.images,
@@ -267,17 +257,17 @@ def _round(boot: Bootstrap, one: Round, given: Collection[str]) -> RoundRecord:
         kept=one.kept,
         gone=[*one.purged, *one.replaced],
         notes=list(round_notes(one, given)),
-        drawings=[_drawing(boot, one, each) for each in one.drawings],
+        drawings=[_drawing(boot, one, each, allowed) for each in one.drawings],
     )
 
 
-def _drawing(boot: Bootstrap, one: Round, drawing: DrawingRecord) -> RoundDrawing:
+def _drawing(boot: Bootstrap, one: Round, drawing: DrawingRecord, allowed: Allowed) -> RoundDrawing:
     path, base = boot.drawing(one, drawing), boot.base_drawing(one, drawing)
     base_version = version_of(base)
     return RoundDrawing(
         path=str(path),
         version=version_of(path),
-        caption=caption_beside(path) or drawing.caption,
+        caption=_caption(path, allowed) or drawing.caption,
         number=drawing.number,
         prompt=drawing.prompt,
         seed=drawing.seed,
@@ -292,7 +282,7 @@ def _drawing(boot: Bootstrap, one: Round, drawing: DrawingRecord) -> RoundDrawin
     )
 
 
-def _images(boot: Bootstrap, given: Iterable[Path]) -> Iterator[ImageOfSet]:
+def _images(boot: Bootstrap, given: Iterable[Path], allowed: Allowed) -> Iterator[ImageOfSet]:
     """Those that were given, then drawings, the newest last."""
     repeated = boot.rounds[-1].repeated if boot.rounds else {}
     made = {
@@ -307,7 +297,7 @@ def _images(boot: Bootstrap, given: Iterable[Path]) -> Iterator[ImageOfSet]:
         yield ImageOfSet(
             path=str(path),
             version=version_of(path),
-            caption=caption_beside(path),
+            caption=_caption(path, allowed),
             name=path.name,
             round=number,
             drawing=drawing,
@@ -316,15 +306,27 @@ def _images(boot: Bootstrap, given: Iterable[Path]) -> Iterator[ImageOfSet]:
         )
 
 
-def offered_pictures(project: Path, most: int = MOST_OFFERED) -> OfferedPictures:
-    """The pictures of a project's dataset, of which a bootstrap may begin with some."""
+def offered_pictures(
+    project: Path, allowed: Allowed = lambda path: True, most: int = MOST_OFFERED
+) -> OfferedPictures:
+    """The pictures of a project's dataset, of which a bootstrap may begin with some.
+
+    Args:
+        allowed: as of :func:`summary`.
+    """
     images = project_images(project)
-    return OfferedPictures(pictures=[_picture(path) for path in images[:most]], total=len(images))
+    pictures = [_picture(path, allowed) for path in images[:most]]
+    return OfferedPictures(pictures=pictures, total=len(images))
 
 
-def _picture(path: Path) -> CaptionedPicture:
+def _picture(path: Path, allowed: Allowed) -> CaptionedPicture:
     try:
-        caption = given_caption(path)
+        inside = all(allowed(path.with_suffix(suffix)) for suffix in CAPTIONS)
+        caption = given_caption(path) if inside else ""
     except DatasetError:  # Told where it is taken.
         caption = ""
     return CaptionedPicture(path=str(path), version=version_of(path), caption=caption)
+
+
+def _caption(image: Path, allowed: Allowed) -> str:
+    return caption_beside(image) if allowed(image.with_suffix(".txt")) else ""

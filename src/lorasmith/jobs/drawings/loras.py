@@ -8,7 +8,6 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from lorasmith.core.disk import write_error
 from lorasmith.core.errors import UserError
 from lorasmith.core.files import (
     files_below,
@@ -115,10 +114,7 @@ def set_preview(lora: Path, picture: Path) -> Path:
     if not is_png:
         raise UserError.of(picture, "is no PNG", "choose a picture that was drawn here")
     place = lora.with_suffix(".png")
-    try:
-        write_bytes(place, data)
-    except OSError as error:
-        raise write_error(place, error) from error
+    write_bytes(place, data)
     return place
 
 

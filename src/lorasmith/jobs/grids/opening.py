@@ -9,6 +9,7 @@ from pathlib import Path
 from lorasmith.core.errors import UserError
 from lorasmith.formats.run_paths import runs_at
 from lorasmith.grids.record import RECORD, DrawnAxis, DrawnGrid
+from lorasmith.grids.snapshots import Snapshot
 from lorasmith.jobs.runs.reader import RunReader, folders_in, is_run
 from lorasmith.jobs.runs.records import LoraOfRun, RunDetail
 
@@ -92,13 +93,10 @@ def _judged(axis: DrawnAxis, run: RunDetail) -> Iterator[tuple[str, LoraOfRun]]:
         # A run that was renamed has other files, at the same epochs.
         lora = by_name.get(file.name) if file is not None else None
         if lora is None and axis.name == "epoch":
-            lora = next((one for one in run.loras if value == _label(one)), None)
+            lora = next((one for one in run.loras if value == _snapshot(one).label), None)
         if lora is not None and lora.judged:
             yield value, lora
 
 
-def _label(lora: LoraOfRun) -> str:
-    """As :attr:`.Snapshot.label`."""
-    if lora.epoch is not None:
-        return f"epoch {lora.epoch}"
-    return f"step {lora.step}" if lora.step is not None else ""
+def _snapshot(lora: LoraOfRun) -> Snapshot:
+    return Snapshot(Path(lora.path), step=lora.step, epoch=lora.epoch, final=lora.final)

@@ -7,12 +7,14 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from lorasmith.core.disk import changed_ns
 from lorasmith.core.errors import RunError, UserError
 from lorasmith.core.files import version_of
 from lorasmith.data.images import DECODER_ERRORS, read_header
 from lorasmith.formats.run_paths import loras_of
 from lorasmith.grids.record import (
     PAGE,
+    RECORD,
     SHEET,
     SMALL_SHEET,
     THUMBNAILS,
@@ -22,7 +24,6 @@ from lorasmith.grids.record import (
 )
 from lorasmith.grids.votes import (
     VOTES,
-    Ballot,
     Pair,
     axes_asked,
     pairs,
@@ -211,7 +212,7 @@ def grid_summary(grid: DrawnGrid, allowed: Allowed) -> GridSummary:
         ],
         drawn=grid.drawn,
         total=len(grid.cells),
-        changed=_changed(grid),
+        changed=max(changed_ns(grid.folder / name) for name in (RECORD, PAGE, VOTES)) / 1e9,
         cover=str(cover) if version else "",
         cover_version=version,
         run=str(run) if run is not None else "",
@@ -271,18 +272,16 @@ def votes_record(
     seed: int,
     allowed: Allowed,
     reader: RunReader,
-    ballot: Ballot | None = None,
 ) -> VotesRecord:
     """
     Args:
         by: titles of the axes that are asked about; none for what comes by itself.
-        ballot: where it has been read already.
 
     Raises:
         RunError: the grid has no such axis, or the votes cannot be read.
     """
     axes = axes_asked(grid, by)
-    ballot = ballot or read_votes(grid)
+    ballot = read_votes(grid)
     counted = tally(grid, axes, ballot.votes)
     report = VotesReport(grid, ballot, counted, pick_beside(grid, run_of(grid, allowed), reader))
     every = list(pairs(grid, axes, seed))
@@ -370,17 +369,6 @@ def _place(cell: DrawnCell) -> tuple[int, int, int]:
 
 def _first_prompt(grid: DrawnGrid) -> str:
     return next((cell.prompt for cell in grid.cells if cell.prompt), "")
-
-
-def _changed(grid: DrawnGrid) -> float:
-    return max(_time(grid.folder / name) for name in ("grid.json", PAGE, VOTES))
-
-
-def _time(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return 0.0
 
 
 def _file(path: Path) -> GridFile | None:

@@ -9,10 +9,11 @@ from typing import Any, ClassVar
 from lorasmith.config.values import UserPath
 from lorasmith.core.events import Controls, Observer
 from lorasmith.grids.record import DrawnGrid, read_grid
-from lorasmith.grids.votes import Ballot, Tally, axes_asked, read_votes, tally
+from lorasmith.grids.votes import Ballot, Item, Tally, axes_asked, read_votes, tally
 from lorasmith.jobs.grids.opening import PickBeside, pick_beside, run_of
 from lorasmith.jobs.request import JobRequest, option
 from lorasmith.jobs.runs.reader import RunReader
+from lorasmith.jobs.runs.records import LoraOfRun
 
 
 class VotesRequest(JobRequest):
@@ -57,20 +58,21 @@ class VotesReport:
     tally: Tally
     pick: PickBeside | None
 
-    def judged(self, item: tuple[str, ...]) -> str:
+    def judged(self, item: Item) -> str:
         """What pick says of a place along the axes asked about: "under", "well" or "over"; ""
         where it says nothing."""
-        if self.pick is None or self.pick.axis not in self.tally.axes:
-            return ""
-        lora = self.pick.loras.get(item[self.tally.axes.index(self.pick.axis)])
+        lora = self._lora(item)
         return lora.judged if lora is not None else ""
 
-    def picked(self, item: tuple[str, ...]) -> bool:
+    def picked(self, item: Item) -> bool:
         """Whether it is what pick says to keep."""
-        if self.pick is None or self.pick.axis not in self.tally.axes:
-            return False
-        lora = self.pick.loras.get(item[self.tally.axes.index(self.pick.axis)])
+        lora = self._lora(item)
         return lora is not None and lora.picked
+
+    def _lora(self, item: Item) -> LoraOfRun | None:
+        if self.pick is None or self.pick.axis not in self.tally.axes:
+            return None
+        return self.pick.loras.get(item[self.tally.axes.index(self.pick.axis)])
 
     def to_json(self) -> dict[str, Any]:
         """What ``--json`` prints. Keys are only ever added."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lorasmith.core.disk import discard, remove_folder, rename, replace_file, write_error
 from lorasmith.core.errors import RunError, collect_each
-from lorasmith.core.file_names import name_problem, shell_word
+from lorasmith.core.file_names import new_name_problem, shell_word
 from lorasmith.core.files import (
     free_bytes,
     parse_json,
@@ -24,6 +24,7 @@ from lorasmith.core.files import (
 from lorasmith.core.text import bytes_text
 from lorasmith.formats.embedding_keys import WORD, by_file_name
 from lorasmith.formats.run_paths import DEFAULT_OUTPUT, hidden_folder, lora_name, loras_of
+from lorasmith.jobs.drawings.loras import require_lora
 from lorasmith.jobs.queue.ledger import Job, Ledger
 from lorasmith.training.runs.folder import (
     FILES,
@@ -34,6 +35,8 @@ from lorasmith.training.runs.folder import (
 
 _TRASH = Path(".lorasmith") / "trash"
 """Beside the folders of runs: what is in it is listed by nobody."""
+_LONGEST_NAME = 150
+"""Bytes; files of a run have longer ones."""
 
 
 def rename_run(run: Path, name: str, ledger: Ledger | None = None) -> Path:
@@ -198,22 +201,25 @@ def rename_lora(lora: Path, name: str, ledger: Ledger | None = None) -> Path:
         The new file.
 
     Raises:
-        RunError: it is no LoRA file, or a run's own; a job needs it; the name is taken or no name.
+        UserError: it is no LoRA file, or a run's own; a job needs it; the name is taken or no name.
         WriteError: a file cannot be moved; what was moved is moved back.
     """
-    _require_lora(lora)
+    require_lora(lora)
     if (run := run_of_file(lora)) is not None:
         hint = f"rename the run: lorasmith runs rename {shell_word(run.handle)} NAME"
         raise RunError.of(lora, "is a file of a run, whose name it has", hint)
-    problem = _stem_problem(name) or next((f"it has {s!r}" for s in "<>:" if s in name), "")
+    problem = new_name_problem(name, _LONGEST_NAME) or next(
+        (f"it has {s!r}" for s in "<>:" if s in name), ""
+    )
     if problem:
         raise RunError.of("name", f"{name!r} cannot name a LoRA: {problem}", "choose another")
     if name == lora.stem:
         return lora
     _refuse_needed(lora, ledger)
-    stems = {path.stem for path in lora.parent.glob("*.safetensors")}
+    beside = sorted(lora.parent.iterdir())
+    stems = {path.stem for path in beside if path.suffix.lower() == ".safetensors"}
     moves = []
-    for path in sorted(lora.parent.iterdir()):
+    for path in beside:
         # "a.v2.json" is the card of "a.v2" where there is such a LoRA, else one of "a".
         owners = (stem for stem in stems if path.name.startswith(f"{stem}."))
         if path.is_file() and max(owners, key=len, default="") == lora.stem:
@@ -245,15 +251,6 @@ def _is_at(path: Path, file: Path) -> bool:
         return False
 
 
-def _require_lora(lora: Path) -> None:
-    """
-    Raises:
-        RunError: by its name it is none, or it is not there.
-    """
-    if lora.suffix.lower() != ".safetensors" or not lora.is_file():
-        raise RunError.of(lora, "is no LoRA file", "choose one that ends with .safetensors")
-
-
 def removed_runs(folder: Path) -> dict[Path, Path]:
     """What :func:`restore_run` brings back, of trashes in and below a folder, each with the run's
     folder in it."""
@@ -277,10 +274,10 @@ def copy_lora(lora: Path, to: Path) -> Path:
     """Copy a LoRA file into a folder, such as ``models/Lora`` of a web UI.
 
     Raises:
-        RunError: it is no LoRA file, the folder is not there, or has another file of this name.
+        UserError: it is no LoRA file, the folder is not there, or has another file of this name.
         WriteError: it cannot be written.
     """
-    _require_lora(lora)
+    require_lora(lora)
     if not to.is_dir():
         raise RunError.of(to, "is no folder", "choose one that is there")
     new = to / lora.name
@@ -365,7 +362,7 @@ def _check_name(folder: RunFolder, name: str) -> None:
     Raises:
         RunError: a run cannot be called that.
     """
-    problem = _stem_problem(name)
+    problem = new_name_problem(name, _LONGEST_NAME)
     if not problem and name != folder.name:
         if lora_name(Path(name)) != name:
             problem = "it ends as the names of files do"
@@ -373,16 +370,6 @@ def _check_name(folder: RunFolder, name: str) -> None:
             problem = "files that every run has are called that"
     if problem:
         raise RunError.of("name", f"{name!r} cannot name a run: {problem}", "choose another")
-
-
-def _stem_problem(name: str) -> str:
-    """Why neither a run nor a file can be called so; empty of a good name."""
-    problem = name_problem(name) if name.strip() else "it is empty"
-    if not problem and name.startswith((".", "-", "~")):
-        problem = f"it begins with {name[0]!r}"
-    if not problem and len(os.fsencode(name)) > 150:  # Files of it have longer ones.
-        problem = "it is longer than 150 bytes"
-    return problem
 
 
 def _refuse_taken(new: Path, old: Path) -> None:

@@ -28,7 +28,7 @@ from pydantic import BaseModel
 from lorasmith.config.sample_prompts import OPTIONS
 from lorasmith.core.disk import rename, write_error
 from lorasmith.core.errors import Problem, UserError, collect_problems
-from lorasmith.core.file_names import LONGEST_STEM, name_problem
+from lorasmith.core.file_names import new_name_problem
 from lorasmith.core.files import files_below, write_bytes
 from lorasmith.data.layout import natural_key
 from lorasmith.jobs.curating.changes import ConflictError
@@ -162,7 +162,6 @@ def write_prompt_file(
         if len(data) > MOST_BYTES:
             what = f"would have {len(data)} bytes; {MOST_BYTES} are the most"
             raise UserError.of(path, what, "share it out to several files")
-        _make_folder(path.parent)
         write_bytes(path, data)
     return _text(kind, name, path, data)
 
@@ -324,13 +323,7 @@ def _new_place(workspace: Path, kind: Kind, name: str) -> Path:
         UserError: some system takes no file of that name, or no prompt could name it.
     """
     path = _place(workspace, kind, name)
-    problem = ""
-    for part in name.split("/"):
-        problem = problem or name_problem(part)
-        if not problem and (part != part.strip() or part.startswith((".", "-", "~"))):
-            problem = f"{part!r} begins or ends with a sign that names should not"
-        if not problem and len(os.fsencode(part)) > LONGEST_STEM:
-            problem = f"it is longer than {LONGEST_STEM} bytes"
+    problem = next(filter(None, map(new_name_problem, name.split("/"))), "")
     if not problem and kind == "wildcards":
         problem = wildcard_name_problem(name)
     if problem:

@@ -27,7 +27,7 @@ from lorasmith.jobs.bootstraps.begin import (
     bootstrap_form,
     folder_for,
     go_on_request,
-    job_at,
+    jobs_of,
     require_free,
     values_named,
 )
@@ -41,8 +41,7 @@ from lorasmith.jobs.bootstraps.reader import (
     summary,
 )
 from lorasmith.jobs.file_tools.forms import placed
-from lorasmith.jobs.projects import read_project
-from lorasmith.jobs.queue.ledger import AUTO
+from lorasmith.jobs.queue.ledger import AUTO, Job
 from lorasmith.jobs.queue.records import JobRecord
 from lorasmith.jobs.request import command_line, named_fields, words_of
 from lorasmith.jobs.runs.records import problem_records
@@ -116,11 +115,12 @@ class CaptionWritten(BaseModel):
 def bootstraps(studio: StudioDep, ledger: LedgerDep, project: str = "") -> list[BootstrapListed]:
     """Those of a project, or of all folders that the studio may open, the newest first."""
     folders = [studio.roots.resolve(project)] if project else studio.roots.folders
-    paths = {path: None for folder in folders for path in find_bootstraps(folder)}
-    listed = []
-    for path in paths:
-        job = job_at(ledger, path)
-        listed.append(BootstrapListed(**summary(path).model_dump(), job=job.id if job else None))
+    paths = dict.fromkeys(path for folder in folders for path in find_bootstraps(folder))
+    jobs, inside = jobs_of(ledger), studio.roots.leads_inside
+    listed = [
+        BootstrapListed(**summary(path, inside).model_dump(), job=_number(jobs.get(path)))
+        for path in paths
+    ]
     listed.sort(key=lambda one: (-one.changed, one.path))
     return listed
 
@@ -134,17 +134,15 @@ def form() -> list[BootstrapField]:
 @router.get("/pictures")
 def pictures(studio: StudioDep, project: str) -> OfferedPictures:
     """What a project has to begin with."""
-    return offered_pictures(read_project(studio.roots.resolve(project)).path)
+    return offered_pictures(studio.roots.resolve(project), studio.roots.leads_inside)
 
 
 @router.get("/one")
 def one(studio: StudioDep, ledger: LedgerDep, path: str) -> BootstrapShown:
     """Everything about one."""
     folder = studio.roots.resolve(path)
-    job = job_at(ledger, folder)
-    return BootstrapShown(
-        **detail(Bootstrap.load(folder)).model_dump(), job=job.id if job else None
-    )
+    told = detail(Bootstrap.load(folder), studio.roots.leads_inside)
+    return BootstrapShown(**told.model_dump(), job=_number(jobs_of(ledger).get(folder)))
 
 
 @router.post("/check")
@@ -199,6 +197,10 @@ def put_caption(studio: StudioDep, body: DrawingCaption) -> CaptionWritten:
     boot = Bootstrap.load(folder)
     studio.roots.resolve(str(boot.round_folder(boot.now) / "drawings" if boot.rounds else folder))
     return CaptionWritten(caption=set_caption(boot, body.number, body.caption))
+
+
+def _number(job: Job | None) -> int | None:
+    return job.id if job is not None else None
 
 
 def _new_request(studio: Studio, body: NewBootstrap) -> BootstrapRequest:

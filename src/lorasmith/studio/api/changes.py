@@ -22,9 +22,10 @@ from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
+from lorasmith.core.disk import changed_ns
 from lorasmith.core.job_record import EVENTS
 from lorasmith.jobs.bootstraps.reader import times_of
-from lorasmith.jobs.projects import DATASET, LORAS, RUNS
+from lorasmith.jobs.projects import DATASET, LORAS, RUNS, visible_folders
 from lorasmith.jobs.queue.ledger import Ledger
 from lorasmith.jobs.workspace.prompt_files import KINDS
 from lorasmith.studio.context import Studio, StudioDep
@@ -63,10 +64,10 @@ class Changes:
     def _state(self) -> dict[str, object]:
         jobs = self._ledger.jobs()
         running = [job for job in jobs if job.state == "running"]
-        told = [_changed(self._ledger.try_folder(job) / EVENTS) for job in running]
-        folders = [self._workspace, *_folders(self._workspace)]
+        told = [changed_ns(self._ledger.try_folder(job) / EVENTS) for job in running]
+        folders = [self._workspace, *visible_folders(self._workspace)]
         runs = {Path(job.run) for job in running if job.run}
-        runs.update(run for folder in folders for run in _folders(folder / RUNS))
+        runs.update(run for folder in folders for run in visible_folders(folder / RUNS))
         return {
             "jobs": jobs,
             "progress": told,
@@ -74,34 +75,20 @@ class Changes:
             "bootstraps": times_of(self._workspace),
             # Also of what lies in them: pictures that are copied in, runs that are put away.
             "projects": [
-                (str(folder), *(_changed(folder / name) for name in ("", DATASET, RUNS, LORAS)))
-                for folder in sorted(folders)
+                (str(folder), *(changed_ns(folder / name) for name in ("", DATASET, RUNS, LORAS)))
+                for folder in folders
             ],
             "prompts": [
-                (str(folder), _changed(folder))
+                (str(folder), changed_ns(folder))
                 for kind in KINDS
-                for folder in (self._workspace / kind, *_folders(self._workspace / kind))
+                for folder in (self._workspace / kind, *visible_folders(self._workspace / kind))
             ],
             **{
                 f"dataset:{one.folder}": (one.folder_times(), one.reading)
                 for one in self._datasets.all()
             },
-            **{f"run:{run}": [_changed(run / name) for name in _WRITTEN] for run in runs},
+            **{f"run:{run}": [changed_ns(run / name) for name in _WRITTEN] for run in runs},
         }
-
-
-def _folders(path: Path) -> list[Path]:
-    try:
-        return [each for each in path.iterdir() if each.is_dir() and each.name[0] != "."]
-    except OSError:
-        return []
-
-
-def _changed(path: Path) -> int:
-    try:
-        return path.stat().st_mtime_ns
-    except OSError:
-        return 0
 
 
 @router.get("/events", response_class=StreamingResponse)

@@ -24,6 +24,7 @@ from lorasmith.core.errors import DatasetError, UserError
 from lorasmith.core.files import free_bytes, version_of
 from lorasmith.core.text import bytes_text
 from lorasmith.data.images import load_upright, to_rgb
+from lorasmith.jobs.drawings.loras import require_lora
 from lorasmith.jobs.runs.folders import copy_lora
 from lorasmith.jobs.runs.records import ProblemRecord, problem_records
 from lorasmith.studio.context import StudioDep
@@ -135,8 +136,7 @@ def get_image(
 def get_lora(path: str, studio: StudioDep) -> FileResponse:
     """A LoRA file, to be saved where a web UI looks for it."""
     file = studio.roots.resolve(path)
-    if file.suffix.lower() != ".safetensors" or not file.is_file():
-        raise UserError.of(path, "is no LoRA file", "choose one that ends with .safetensors")
+    require_lora(file)
     return FileResponse(file, media_type=LORA_KIND, filename=file.name)
 
 

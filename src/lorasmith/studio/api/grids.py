@@ -109,7 +109,7 @@ def grids(studio: StudioDep, project: str = "") -> list[GridSummary]:
     found = []
     for path in dict.fromkeys(path for folder in folders for path in find_grids(folder)):
         try:
-            found.append(grid_summary(_opened(studio, path), studio.roots.__contains__))
+            found.append(grid_summary(_opened(studio, path), studio.roots.leads_inside))
         except UserError:  # Damaged, half written, or leading out: opened by its path it says so.
             continue
     return sorted(found, key=lambda grid: (-grid.changed, grid.path))
@@ -118,7 +118,7 @@ def grids(studio: StudioDep, project: str = "") -> list[GridSummary]:
 @router.get("/grid")
 def grid(studio: StudioDep, path: str) -> GridDetail:
     """One grid with all its cells."""
-    return grid_detail(_opened(studio, studio.roots.resolve(path)), studio.roots.__contains__)
+    return grid_detail(_opened(studio, studio.roots.resolve(path)), studio.roots.leads_inside)
 
 
 @router.get("/votes")
@@ -127,7 +127,7 @@ def votes(
 ) -> VotesRecord:
     """What was voted, and the pairs that come next. ``by``: titles of axes, one a line."""
     drawn = _opened(studio, studio.roots.resolve(path))
-    return votes_record(drawn, by.splitlines(), seed, studio.roots.__contains__, reader)
+    return votes_record(drawn, by.splitlines(), seed, studio.roots.leads_inside, reader)
 
 
 @router.post("/votes")
@@ -135,7 +135,7 @@ def vote(studio: StudioDep, reader: ReaderDep, body: NewVote) -> VotesRecord:
     """Cast a vote, or take one back."""
     drawn = _opened(studio, studio.roots.resolve(body.path))
     cast(drawn, body.seed, chosen_pair(drawn, body.left, body.right), body.answer)
-    return votes_record(drawn, body.by, body.seed, studio.roots.__contains__, reader)
+    return votes_record(drawn, body.by, body.seed, studio.roots.leads_inside, reader)
 
 
 @router.get("/file", response_class=FileResponse)

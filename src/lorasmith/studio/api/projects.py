@@ -108,7 +108,7 @@ def get_projects(studio: StudioDep, projects: ProjectsDep) -> list[ProjectOut]:
     return [
         ProjectOut.of(project)
         for project in projects.projects(studio.workspace)
-        if project.path.resolve() in studio.roots
+        if studio.roots.leads_inside(project.path)
     ]
 
 
@@ -147,7 +147,7 @@ def get_folder(studio: StudioDep, path: str = ".") -> Folder:
     entries = [
         _entry(one)
         for one in found
-        if not one.is_symlink() or Path(os.path.realpath(one.path)) in studio.roots
+        if not one.is_symlink() or studio.roots.leads_inside(Path(one.path))
     ]
     entries.sort(key=lambda entry: entry.kind != "folder")
     parent = None if folder in studio.roots.folders else str(folder.parent)

@@ -86,7 +86,7 @@ class FileOnPage(PromptText):
 @router.get("")
 def files(studio: StudioDep) -> list[PromptFile]:
     """All of both kinds."""
-    return prompt_files(studio.workspace, lambda path: path.resolve() in studio.roots)
+    return prompt_files(studio.workspace, studio.roots.leads_inside)
 
 
 @router.get("/file")
@@ -130,7 +130,7 @@ def expand(studio: StudioDep, body: ToExpand) -> Expanded:
         seed=body.seed,
         count=body.count,
         edited=edited,
-        allowed=lambda path: path.resolve() in studio.roots,
+        allowed=studio.roots.leads_inside,
     )
 
 
