@@ -23,6 +23,7 @@ const options = {
         "dataset",
         "draw",
         "files",
+        "home",
         "prompts",
         "run",
         "sort",

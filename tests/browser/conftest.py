@@ -123,6 +123,11 @@ def workspace(tmp_path: Path) -> Path:
     return tmp_path / "work"
 
 
+def fits(page: Page) -> bool:
+    """A page that fills the window: it scrolls inside, and the window not at all."""
+    return page.evaluate("document.documentElement.scrollHeight <= innerHeight")
+
+
 def violations(page: Page) -> list[str]:
     """What axe finds of serious or critical kind: the rule, and where."""
     from axe_playwright_python.sync_playwright import Axe

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.browser.conftest import Serve, violations
+from tests.browser.conftest import Serve, fits, violations
 
 CAPTIONS = ("zorp, hat, smile", "zorp, hat", "zorp, standing", "zorp, sitting, smile")
 
@@ -354,6 +354,7 @@ def test_it_is_open_to_everybody(
         page.get_by_role("tabpanel").wait_for()
         page.wait_for_timeout(200)
         assert violations(page) == []
+        assert fits(page)
     page.goto(studio.page("/dataset", path="zorp", image="1.png"))
     page.get_by_role("button", name="hat", exact=True).wait_for()
     assert violations(page) == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tests.browser.conftest import NARROW_TOO, Serve, require_open_to_everybody
+from tests.browser.conftest import NARROW_TOO, Serve, fits, require_open_to_everybody
 
 
 def test_the_line_above_and_prompts_that_are_kept(serve: Serve, page, workspace: Path) -> None:
@@ -39,6 +39,7 @@ def test_the_line_above_and_prompts_that_are_kept(serve: Serve, page, workspace:
     expect(shown.get_by_text("a red hat")).to_have_count(8)
     require_open_to_everybody(page, NARROW_TOO)
     page.set_viewport_size({"width": 1280, "height": 800})
+    assert fits(page)
 
     # What another program wrote meanwhile is not lost, nor what was written here.
     file = workspace / "wildcards" / "colours.txt"

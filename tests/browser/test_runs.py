@@ -31,6 +31,19 @@ def test_the_list_leads_to_a_run(serve: Serve, page, run: Path, workspace: Path)
     page.get_by_text("the loss is nan at step 12").wait_for()
 
 
+def test_what_may_become_a_run_stands_in_the_place_of_runs(
+    serve: Serve, page, workspace: Path
+) -> None:
+    studio = serve(workspace)
+    page.goto(studio.page("/run"))
+    page.get_by_text("There are no runs here yet").wait_for()
+    training = {"data": str(workspace / "zorp" / "dataset"), "hold": True, "title": "soon"}
+    values = {"model.path": "demo"}
+    assert page.request.post(studio.page("/api/jobs"), data=training | {"values": values}).ok
+    page.get_by_role("list", name="At work, and waiting").get_by_text("soon").wait_for()
+    page.get_by_text("There are no runs here yet").wait_for(state="detached")
+
+
 def test_samples_by_keys(serve: Serve, page, run: Path, workspace: Path) -> None:
     page.goto(serve(workspace).page("/run", path=str(run)))
     grid = page.get_by_role("grid")

@@ -46,6 +46,11 @@ def test_keys_are_listed_and_dialogs_give_the_focus_back(
     page.get_by_role("button", name="Report a bug").click()
     page.get_by_role("row", name="doctor.json").wait_for()
     assert violations(page) == []
+    # What is said meanwhile is to be seen, and put away.
+    report = page.get_by_role("dialog", name="Report a bug")
+    report.get_by_role("button", name="Copy the command").click()
+    report.get_by_role("button", name="Put away").click()
+    report.get_by_role("button", name="Put away").wait_for(state="detached")
     with page.expect_download() as saved:
         page.get_by_role("link", name="Save the zip").click()
     assert "doctor.json" in zipfile.ZipFile(saved.value.path()).namelist()

@@ -13,10 +13,8 @@ from tools.studio_schema import schema
 from lorasmith.studio.pages import STATIC
 
 WEB = Path(__file__).parents[2] / "web"
-MOST_OF_A_PAGE = 150_000
+MOST_OF_A_PAGE = 140_000
 """Bytes that a page may take, however it is sent, before the curves that some have."""
-
-STYLES_OF_OTHERS = {"prompts": ("draw",), "sort": ("dataset",), "train": ("run",)}
 
 
 @pytest.fixture(scope="module")
@@ -44,23 +42,53 @@ def test_types_are_those_of_the_server(node: Path, tmp_path: Path) -> None:
     assert (tmp_path / "schema.d.ts").read_text(encoding="utf-8") == kept, "run make web"
 
 
+def styles_of_pages() -> dict[str, list[str]]:
+    """The styles that each page takes beside those of all."""
+    app = (WEB / "src" / "app.tsx").read_text(encoding="utf-8")
+    found = re.findall(r'import\("\./pages/(\w+)"\), styled\(([^)]*)\)', app)
+    return {page: re.findall(r"\w+", names) for page, names in found}
+
+
 def test_no_page_is_large() -> None:
-    """Each page's own part, with all that it imports."""
-    shared = sum((STATIC / name).stat().st_size for name in ("index.html", "studio.css"))
-    for page in STATIC.glob("*.js"):
-        parts, new = set[Path](), {STATIC / "studio.js", page}
+    """Each page's own part, with all that it imports and the line above it."""
+    (strip,) = STATIC.glob("project_strip-*.js")
+    shared = {STATIC / name for name in ("index.html", "studio.css", "strip.css")}
+    pages = styles_of_pages()
+    assert len(pages) > 8
+    for page, styles in pages.items():
+        (own,) = STATIC.glob(f"{page}-*.js")
+        parts, new = set(shared), {STATIC / "studio.js", strip, own}
+        parts |= {STATIC / f"{each}.css" for each in styles}
         while new:
             parts |= new
             named = {
                 STATIC / name
                 for part in new
-                for name in re.findall(r'from"\./([\w-]+\.js)"', part.read_text(encoding="utf-8"))
+                for name in re.findall(
+                    r'(?:from|import)"\./([\w-]+\.js)"', part.read_text(encoding="utf-8")
+                )
             }
             new = named - parts
-        name = page.name.partition("-")[0]
-        styles = [STATIC / f"{each}.css" for each in (name, *STYLES_OF_OTHERS.get(name, ()))]
-        parts |= {path for path in styles if path.is_file()}
-        assert shared + sum(part.stat().st_size for part in parts) < MOST_OF_A_PAGE, page.name
+        assert sum(part.stat().st_size for part in parts) < MOST_OF_A_PAGE, page
+
+
+def first_classes(style: str) -> set[str]:
+    """Those that rules of a file begin with, as `.share` or `main.files`."""
+    text = (WEB / "src" / "styles" / f"{style}.css").read_text(encoding="utf-8")
+    selectors = re.findall(r"([^{}]+)\{", re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL))
+    found = [re.match(r"\s*(?:main)?\.([\w-]+)", one) for one in ",".join(selectors).split(",")]
+    return {one[1] for one in found if one}
+
+
+def test_styles_of_one_page_are_not_those_of_another() -> None:
+    """They stay when one goes on to another page, where the same class would have both."""
+    main = (WEB / "src" / "main.tsx").read_text(encoding="utf-8")
+    of_all = set[str]().union(*map(first_classes, re.findall(r"styles/(\w+)\.css", main)))
+    owners: dict[str, str] = {}
+    for style in sorted({each for styles in styles_of_pages().values() for each in styles}):
+        for one in first_classes(style) - of_all:
+            assert owners.setdefault(one, style) == style, f".{one}"
+    assert len(owners) > 100
 
 
 def test_nothing_comes_from_elsewhere() -> None:

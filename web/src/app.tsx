@@ -28,7 +28,7 @@ interface Page {
 
 const PAGES = (
   [
-    { name: "Home", path: "/", load: async () => (await import("./pages/home")).HomePage },
+    { name: "Home", path: "/", load: async () => (await both(import("./pages/home"), styled("home"))).HomePage },
     {
       name: "Dataset",
       path: "/dataset",
@@ -45,7 +45,7 @@ const PAGES = (
     {
       name: "Train",
       path: "/train",
-      load: async () => (await both(import("./pages/train"), styled("run", "train"))).TrainPage,
+      load: async () => (await both(import("./pages/train"), styled("train"))).TrainPage,
     },
     {
       name: "Bootstrap",
@@ -55,7 +55,7 @@ const PAGES = (
     {
       name: "Draw",
       path: "/draw",
-      load: async () => (await both(import("./pages/draw"), styled("run", "draw"))).DrawPage,
+      load: async () => (await both(import("./pages/draw"), styled("draw"))).DrawPage,
     },
     {
       name: "Prompts",
@@ -65,7 +65,7 @@ const PAGES = (
     {
       name: "Compare",
       path: "/compare",
-      load: async () => (await both(import("./pages/compare"), styled("run", "compare"))).ComparePage,
+      load: async () => (await both(import("./pages/compare"), styled("compare"))).ComparePage,
     },
     { name: "Runs", path: "/run", load: async () => (await both(import("./pages/run"), styled("run"))).RunPage },
     {
@@ -93,8 +93,7 @@ export function fetchPage(): void {
   const page = PAGES.find((each) => each.path === path.value);
   const dataset = query.value.get("path") || query.value.get("project");
   if (page?.isOfDataset && dataset) askEarly(withQuery("/api/dataset/images", { path: dataset }));
-  // What fails is said where it is shown.
-  page?.load().catch(() => {});
+  page?.show.ahead();
 }
 
 export function App() {

@@ -68,6 +68,16 @@ export function parentOf(path: string): string {
   return cut > 0 ? path.slice(0, cut) : path;
 }
 
+/** The folder in a path that somebody writes; undefined where it has none. */
+export const folderIn = (path: string): string | undefined => (/[\\/]/.test(path) ? parentOf(path) : undefined);
+
+/** The name of a file without its ending. */
+export const stemOf = (path: string): string => baseName(path).replace(/\.[^.]+$/, "");
+
 /** A file below a folder. */
 export const joined = (folder: string, ...names: string[]): string =>
   [folder, ...names].join(folder.includes("\\") ? "\\" : "/");
+
+/** A word as a shell takes it. */
+export const shellWord = (word: string): string =>
+  /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;

@@ -13,18 +13,16 @@ export function lazily<Props extends object = object>(
   load: () => Promise<FunctionComponent<Props>>,
   /** Or a part of a page, in whose place nothing is until then. */
   isPage = true,
-): FunctionComponent<Props> {
+): FunctionComponent<Props> & { ahead: () => void } {
   let loaded: FunctionComponent<Props> | undefined;
-  return function Lazily(props) {
+  const ask = async () => void (loaded ??= await load());
+  function Lazily(props: Props) {
     const [, setReady] = useState(false);
     const [error, setError] = useState<unknown>();
     useEffect(() => {
       if (loaded) return;
-      load().then(
-        (found) => {
-          loaded = found;
-          setReady(true);
-        },
+      ask().then(
+        () => setReady(true),
         () => setError(new Error("this page could not be loaded: the studio does not answer, or was renewed")),
       );
     }, []);
@@ -39,5 +37,7 @@ export function lazily<Props extends object = object>(
       </>
     );
     return isPage ? <main id="content">{failed}</main> : <>{failed}</>;
-  };
+  }
+  /** Loads it before it is shown; what fails is said where it is shown. */
+  return Object.assign(Lazily, { ahead: () => void ask().catch(() => {}) });
 }

@@ -13,7 +13,8 @@ import "./styles/tokens.css";
 import "./styles/base.css";
 import "./styles/components.css";
 import "./styles/shell.css";
-import "./styles/home.css";
+import "./styles/over.css";
+import "./styles/rows.css";
 
 const root = document.getElementById("studio")!;
 try {

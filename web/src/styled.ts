@@ -7,6 +7,7 @@ type Name =
   | "dataset"
   | "draw"
   | "files"
+  | "home"
   | "prompts"
   | "run"
   | "sort"

@@ -2,12 +2,11 @@
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 import { concerns, onChange } from "./changes";
 
-export interface Fetched<T> {
+interface State<T> {
   /** The last answer, also while a newer one is on its way. */
   data: T | undefined;
   error: unknown;
   loading: boolean;
-  reload: () => void;
 }
 
 /**
@@ -18,12 +17,8 @@ export function useFetched<T>(
   load: (signal: AbortSignal) => Promise<T>,
   of: readonly unknown[],
   topics: readonly string[] = [],
-): Fetched<T> {
-  const [state, setState] = useState<{ data: T | undefined; error: unknown; loading: boolean }>({
-    data: undefined,
-    error: undefined,
-    loading: true,
-  });
+): State<T> & { reload: () => void } {
+  const [state, setState] = useState<State<T>>({ data: undefined, error: undefined, loading: true });
   const asking = useRef<AbortController | null>(null);
   const again = useRef(false);
   const latest = useRef(load);
@@ -40,13 +35,13 @@ export function useFetched<T>(
     again.current = false;
     setState((before) => ({ data: isNew ? undefined : before.data, error: undefined, loading: true }));
     latest.current(controller.signal).then(
-      (data) => done({ data, error: undefined }),
-      (error: unknown) => done({ error }),
+      (data) => done(() => ({ data, error: undefined, loading: false })),
+      (error: unknown) => done((before) => ({ data: before.data, error, loading: false })),
     );
-    function done(found: { data?: T; error: unknown }) {
+    function done(next: (before: State<T>) => State<T>) {
       if (asking.current !== controller) return;
       asking.current = null;
-      setState((before) => ({ data: found.data ?? before.data, error: found.error, loading: false }));
+      setState(next);
       if (again.current) ask(false);
     }
   }, []);
@@ -65,4 +60,34 @@ export function useFetched<T>(
   );
   const reload = useCallback(() => ask(false), []);
   return { ...state, reload };
+}
+
+/** Milliseconds without a change after which it is asked. */
+const REST = 250;
+
+/**
+ * Asks when `of` has not changed for a while; an answer to what it was before is not told.
+ *
+ * @param ask null where there is nothing to be asked.
+ */
+export function useRested<T>(
+  of: readonly unknown[],
+  ask: (signal: AbortSignal) => Promise<T> | null,
+  take: (answer: T) => void,
+  failed: (error: unknown) => void = () => {},
+  rest = REST,
+): void {
+  useEffect(() => {
+    const controller = new AbortController();
+    const { signal } = controller;
+    const timer = setTimeout(
+      () =>
+        ask(signal)?.then(
+          (answer) => signal.aborted || take(answer),
+          (error: unknown) => signal.aborted || failed(error),
+        ),
+      rest,
+    );
+    return () => (clearTimeout(timer), controller.abort());
+  }, of);
 }

@@ -69,7 +69,7 @@ export function BugReport({ onClose }: { onClose: () => void }) {
 function Contents({ report }: { report: Schemas["ReportContents"] }) {
   return (
     <>
-      <table class="in-report">
+      <table class="lines">
         <caption class="unseen">What is in the zip</caption>
         <thead>
           <tr>
@@ -83,7 +83,7 @@ function Contents({ report }: { report: Schemas["ReportContents"] }) {
         <tbody>
           {report.files.map((file) => (
             <tr key={file.name}>
-              <td class="mono">{file.name}</td>
+              <td class="mono breaks">{file.name}</td>
               <td class="right number">{bytes(file.bytes)}</td>
               <td class="soft">
                 {[file.lines_changed > 0 && `of ${quantity(file.lines_changed, "line")}`, file.cut && "all but its end"]
@@ -94,7 +94,7 @@ function Contents({ report }: { report: Schemas["ReportContents"] }) {
           ))}
           {report.left_out.map((name) => (
             <tr key={name}>
-              <td class="mono">{name}</td>
+              <td class="mono breaks">{name}</td>
               <td />
               <td class="soft">all of it: is no text</td>
             </tr>

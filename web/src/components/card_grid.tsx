@@ -1,7 +1,7 @@
-// Cards in rows, of which only those in sight are on the page: thousands scroll like twenty.
+// Cards in a grid, of which one goes from one to the next, and selects several.
 import type { ComponentChildren } from "preact";
 import { useRef } from "preact/hooks";
-import { GAP, useGridView } from "./grid_view";
+import { GridBox, useGridView } from "./grid_view";
 
 export interface Card {
   key: string;
@@ -28,7 +28,6 @@ interface Props<One extends Card> {
 export function CardGrid<One extends Card>(props: Props<One>) {
   const { cards, label, width, height, current, selected, onGo, onTake, draw } = props;
   const grid = useGridView(cards.length, width, height);
-  const { columns, rows, step, visible, first } = grid;
   const anchor = useRef("");
   const indexOf = (key: string) => cards.findIndex((card) => card.key === key);
   const at = indexOf(current);
@@ -74,48 +73,29 @@ export function CardGrid<One extends Card>(props: Props<One>) {
     }
   }
 
-  const some: preact.JSX.Element[] = [];
-  for (let row = first; row < Math.min(rows, first + visible); row++) {
-    some.push(
-      <div
-        key={row % visible}
-        role="row"
-        aria-rowindex={row + 1}
-        style={{ transform: `translateY(${GAP + row * step}px)` }}
-      >
-        {cards.slice(row * columns, (row + 1) * columns).map((card, column) => (
+  return (
+    <GridBox
+      view={grid}
+      label={label}
+      name="card"
+      at={at}
+      onKeyDown={key}
+      cell={(index, left) => {
+        const card = cards[index]!;
+        return (
           <div
-            key={column}
-            id={`card-${row * columns + column}`}
+            id={`card-${index}`}
             role="gridcell"
             class={card.key === current ? "card current" : "card"}
             aria-selected={selected.has(card.key)}
             aria-label={card.label}
-            style={{ left: `${GAP + column * (width + GAP)}px`, width: `${width}px`, height: `${height}px` }}
-            onClick={(event) => go(row * columns + column, event)}
+            style={{ left: `${left}px`, width: `${width}px`, height: `${height}px` }}
+            onClick={(event) => go(index, event)}
           >
             {draw(card, grid.resting.value)}
           </div>
-        ))}
-      </div>,
-    );
-  }
-  return (
-    <div
-      ref={grid.box}
-      class="card-grid"
-      role="grid"
-      aria-label={label}
-      aria-multiselectable="true"
-      aria-rowcount={rows}
-      aria-colcount={columns}
-      aria-activedescendant={at >= 0 ? `card-${at}` : undefined}
-      tabIndex={0}
-      onKeyDown={key}
-    >
-      <div class="card-rows" role="presentation" style={{ height: `${rows * step + GAP}px` }}>
-        {some}
-      </div>
-    </div>
+        );
+      }}
+    />
   );
 }

@@ -143,7 +143,7 @@ export function Combobox(props: Props) {
         onBlur={() => (close(), props.onBlur?.())}
       />
       {props.children}
-      <ul id={`${id}-list`} role="listbox" aria-label={`${label}: suggestions`} hidden={!open}>
+      <ul id={`${id}-list`} class="suggestions" role="listbox" aria-label={`${label}: suggestions`} hidden={!open}>
         {open &&
           options.map((option, number) => (
             <li

@@ -5,7 +5,7 @@ import { Button } from "./button";
 import { Dialog } from "./dialog";
 import { Problems } from "./problems";
 import { commonFolder, type Dropped, isArchive, isCaption, isImage, isOfDataset } from "../dropping";
-import { baseName, bytes, joined, parentOf, percent, quantity } from "../format";
+import { baseName, bytes, joined, parentOf, percent, quantity, stemOf } from "../format";
 import { go, path, to } from "../router";
 
 interface Props {
@@ -24,7 +24,7 @@ const folderName = (folder: string): string =>
 export function CopyIn({ dropped, into, onClose, target }: Props) {
   const taken = useMemo(() => dropped.filter((each) => isOfDataset(each.file.name)), [dropped]);
   const outer = commonFolder(dropped);
-  const archive = taken.length === 1 && isArchive(taken[0]!.file.name) ? taken[0]!.file.name.replace(/\.\w+$/, "") : "";
+  const archive = taken.length === 1 && isArchive(taken[0]!.file.name) ? stemOf(taken[0]!.file.name) : "";
   const [name, setName] = useState(into ? baseName(into) : outer || archive || "pictures");
   const [share, setShare] = useState<number | null>(null);
   const [problems, setProblems] = useState<Problem[]>([]);

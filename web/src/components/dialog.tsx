@@ -1,6 +1,7 @@
 import type { ComponentChildren } from "preact";
 import { useId, useLayoutEffect, useRef } from "preact/hooks";
 import { Button } from "./button";
+import { Notices } from "./notices";
 
 interface Props {
   title: string;
@@ -42,6 +43,7 @@ export function Dialog({ title, onClose, kind = "box", footer, aside, children }
       </header>
       <div class="body">{children}</div>
       {footer && <footer>{footer}</footer>}
+      <Notices />
     </dialog>
   );
 }

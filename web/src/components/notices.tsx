@@ -1,5 +1,6 @@
 // Short words at the page's edge: what was done, or what failed.
 import { effect, signal } from "@preact/signals";
+import { useLayoutEffect, useState } from "preact/hooks";
 import type { Problem } from "../api/client";
 import { connected } from "../api/changes";
 import { path } from "../router";
@@ -49,7 +50,17 @@ effect(() => {
 
 const putAway = (id: number) => (notices.value = notices.value.filter((each) => each.id !== id));
 
+/** Where notices may be: on the page, and in each dialog that is open. */
+const places = signal<readonly symbol[]>([]);
+
+/** Shown in the place that came last: beside an open dialog nothing is to be seen or clicked. */
 export function Notices() {
+  const [place] = useState(Symbol);
+  useLayoutEffect(() => {
+    places.value = [...places.peek(), place];
+    return () => void (places.value = places.peek().filter((each) => each !== place));
+  }, []);
+  if (places.value.at(-1) !== place) return null;
   return (
     <div class="notices" role="status" aria-live="polite">
       {notices.value.map((notice) => (

@@ -20,7 +20,7 @@ export function Problems({ problems, warning = false }: { problems: readonly Par
 export function FieldProblems(props: { id: string; problems: readonly Problem[]; class?: string }) {
   if (!props.problems.length) return null;
   return (
-    <div id={props.id} class={props.class ?? "tool-problem"} role="alert">
+    <div id={props.id} class={props.class ?? "field-problem"} role="alert">
       {props.problems.map((each) => (
         <p key={each.what}>
           {each.what}

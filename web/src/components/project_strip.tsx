@@ -3,6 +3,7 @@ import { batch, effect, signal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { onChange, type Topics } from "../api/changes";
 import { get, type Schemas } from "../api/client";
+import { quantity } from "../format";
 import { LAST_PROJECT, project, projects, projectsKnown } from "../project";
 import { to } from "../router";
 import { remember, remembered } from "../session";
@@ -42,6 +43,10 @@ effect(() => {
 const status = signal<Status | null>(null);
 /** One that cannot be read: it is gone, or may not be opened; the page says so where it is about it. */
 const unread = signal("");
+
+/** Of files those that trainings and tools ended with: the page about files counts what was saved on the way, too. */
+const wordsOf = ({ name, text }: Step): string =>
+  name === "files" && /^\d+$/.test(text) ? quantity(Number(text), "result") : text;
 
 /** Where a step is done. */
 function placeOf(step: Step, { path: folder, dataset }: Status): string {
@@ -130,7 +135,7 @@ export function ProjectStrip() {
                   <Icon name={STATES[step.state].icon} label={STATES[step.state].word} />
                   {step.name === found.next && <span class="strip-next">Next: </span>}
                   <span class="strip-step">{NAMES[step.name]} </span>
-                  {step.text && <span class="soft number">{step.text}</span>}
+                  {step.text && <span class="soft number">{wordsOf(step)}</span>}
                 </a>
               </li>
             ))}

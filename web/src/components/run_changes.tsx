@@ -1,12 +1,13 @@
 // A run gets another name, or goes into the trash; a LoRA file goes where a web UI looks for it.
+import type { ComponentProps } from "preact";
 import { useState } from "preact/hooks";
 import { post, problemsOf, type Problem } from "../api/client";
-import { baseName } from "../format";
+import { baseName, shellWord, stemOf } from "../format";
 import { alter, query } from "../router";
 import { remember, remembered } from "../session";
 import { Button } from "./button";
-import { Chooser } from "./chooser";
-import { CommandLine, shellWord } from "./command_line";
+import { ChooseButton } from "./choose_button";
+import { CommandLine } from "./command_line";
 import { Dialog } from "./dialog";
 import { say } from "./notices";
 import { Problems } from "./problems";
@@ -57,7 +58,7 @@ export function RenameLora({ path, onClose, onRenamed }: RenameLoraProps) {
   return (
     <Rename
       path={path}
-      name={baseName(path).replace(/\.[^.]+$/, "")}
+      name={stemOf(path)}
       words="The cards and previews beside it are called so, too; what stands in them stays as it is."
       onClose={onClose}
       rename={async (name) => {
@@ -120,18 +121,17 @@ function Rename({ path, name: before, words, rename, onClose }: RenameProps) {
 /** Under what name the browser remembers where LoRA files were copied to last. */
 const PLACE = "lora-folder";
 
-export function CopyLora({ path, onClose }: { path: string; onClose: () => void }) {
+export function CopyLora({ path, ...button }: { path: string } & ComponentProps<typeof Button>) {
   return (
-    <Chooser
-      title={`Copy ${baseName(path)} into a folder`}
+    <ChooseButton
+      {...button}
+      heading={`Copy ${baseName(path)} into a folder`}
       kinds={["folder"]}
       choose="Copy it here"
       start={remembered(PLACE) || undefined}
-      onClose={onClose}
       onChoose={async (folder) => {
         const copied = await post("/api/lora/copy", { body: { path, folder } });
         remember(PLACE, folder);
-        onClose();
         say(`Copied to ${copied.path}`);
       }}
     />

@@ -1,9 +1,12 @@
+import type { ComponentChildren } from "preact";
+import { useState } from "preact/hooks";
 import type { Schemas } from "../api/client";
 import { figure, when } from "../format";
-import { useState } from "preact/hooks";
+import { running, waiting } from "../jobs";
 import { to } from "../router";
 import { Button } from "./button";
 import { Icon } from "./icons";
+import { JobList } from "./job_list";
 import { Picture } from "./picture";
 import { isAtWork, removeRun, RenameRun } from "./run_changes";
 
@@ -16,6 +19,18 @@ export const RUN_TONES: Record<string, string> = {
   killed: "danger",
   stopped: "warning",
 };
+
+/** In the place of the table: what is said where nothing is at work that may become a run. */
+export function NoRuns({ children }: { children: ComponentChildren }) {
+  const jobs = [...running.value, ...waiting.value];
+  if (!jobs.length) return <p class="empty">{children}</p>;
+  return (
+    <>
+      <p class="empty">No run has begun here yet. If one of these trains, its run stands here as soon as it begins.</p>
+      <JobList jobs={jobs} label="At work, and waiting" />
+    </>
+  );
+}
 
 export function RunTable({ runs, project }: { runs: readonly Run[]; project?: string | null | undefined }) {
   const [renamed, setRenamed] = useState<Run | null>(null);

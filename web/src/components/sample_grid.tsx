@@ -77,7 +77,7 @@ export function SampleGrid({ samples, kept }: Props) {
 
   return (
     <div class="column">
-      <label class="row soft size">
+      <label class="row soft sample-size">
         Size
         <input
           type="range"

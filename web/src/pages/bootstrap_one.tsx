@@ -9,7 +9,7 @@ import { JobProgress } from "../components/job_list";
 import { say } from "../components/notices";
 import { Picture } from "../components/picture";
 import { Failed } from "../components/problems";
-import { baseName, quantity } from "../format";
+import { baseName, quantity, shellWord } from "../format";
 import { addJob, askJob, isOpen, type Job, jobOfBootstrap, jobs, refreshJobs } from "../jobs";
 import { useKeys } from "../keys";
 import { project } from "../project";
@@ -270,7 +270,7 @@ function Done({ one }: { one: Shown }) {
         </a>
         <Button onClick={more}>One more round</Button>
       </div>
-      <CommandLine line={`lorasmith pick ${one.run}`} />
+      <CommandLine line={`lorasmith pick ${shellWord(one.run)}`} />
     </section>
   );
 }

@@ -33,7 +33,7 @@ export function Rounds({ one, shown }: { one: Shown; shown: number }) {
               <th scope="row">
                 <button
                   type="button"
-                  class="boot-link"
+                  class="link"
                   aria-current={each.number === shown ? "true" : undefined}
                   aria-label={`Round ${each.number}: its drawings`}
                   onClick={() =>

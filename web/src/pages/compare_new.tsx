@@ -1,7 +1,7 @@
 // A new grid: a run's epochs by strengths, or any axes; what it would draw is said before.
-import { useEffect, useId, useState } from "preact/hooks";
+import { useId, useState } from "preact/hooks";
 import { get, post, problemsOf, type Problem, type Schemas } from "../api/client";
-import { useFetched } from "../api/fetched";
+import { useFetched, useRested } from "../api/fetched";
 import { Button } from "../components/button";
 import { CommandLine } from "../components/command_line";
 import { say } from "../components/notices";
@@ -104,27 +104,21 @@ export function NewGrid({ project, run }: Props) {
     setQueued(null);
   }
 
-  useEffect(() => {
-    if (!isFilled) return;
-    const controller = new AbortController();
-    const { signal } = controller;
-    const failed = (error: unknown) => {
-      if (!signal.aborted)
-        setTold({ of: asked, answer: { command_line: "", plan: null, problems: problemsOf(error) } });
-    };
-    const timer = setTimeout(async () => {
-      try {
-        const body = { project, values };
-        const answer = await post("/api/grids/command-line", { body, signal });
-        setTold({ of: asked, answer });
-        // What it would draw takes a process that has to begin first.
-        if (!answer.problems?.length) setTold({ of: asked, answer: await post("/api/grids/plan", { body, signal }) });
-      } catch (error) {
-        failed(error);
-      }
-    }, 200);
-    return () => (clearTimeout(timer), controller.abort());
-  }, [asked, isFilled]);
+  const tell = (answer: Answer) => setTold({ of: asked, answer });
+  async function ask(signal: AbortSignal) {
+    const body = { project, values };
+    const answer = await post("/api/grids/command-line", { body, signal });
+    if (answer.problems?.length) return answer;
+    tell(answer);
+    // What it would draw takes a process that has to begin first.
+    return await post("/api/grids/plan", { body, signal });
+  }
+  useRested(
+    [asked, isFilled],
+    (signal) => (isFilled ? ask(signal) : null),
+    tell,
+    (error) => tell({ command_line: "", plan: null, problems: problemsOf(error) }),
+  );
 
   async function queue() {
     const added = await post("/api/grids/queue", { body: { project, values } });

@@ -167,7 +167,7 @@ export function TallyTable({ votes }: { votes: Votes }) {
   const hasPick = votes.standings.some((each) => each.judged);
   return (
     <div class="scrolls">
-      <table class="tally">
+      <table class="tally lines">
         <thead>
           <tr>
             <th scope="col">{votes.by.join(", ")}</th>

@@ -1,12 +1,10 @@
 // A dataset: all its pictures, its tags, and what is done to them.
+import { useSignalEffect } from "@preact/signals";
 import { useEffect, useMemo, useState } from "preact/hooks";
 import { AddFiles } from "../components/add_files";
 import { Button } from "../components/button";
-import { ChangesPreview, countsText } from "../components/changes_preview";
-import { CopyIn } from "../components/copy_in";
-import { Chooser } from "../components/chooser";
-import { Dialog } from "../components/dialog";
-import { say } from "../components/notices";
+import { ChooseButton, OpenFolder } from "../components/choose_button";
+import { CopyIn } from "../components/on_demand";
 import { Failed, Problems } from "../components/problems";
 import { WORD_LIST } from "../components/tag_words";
 import { Tabs } from "../components/tabs";
@@ -14,17 +12,13 @@ import { type Dropped, useFileDrop } from "../dropping";
 import { baseName, quantity } from "../format";
 import { useKeys } from "../keys";
 import { FEW_PICTURES, project, projects } from "../project";
-import { alter, go, query, to } from "../router";
+import { lazily } from "../lazily";
+import { alter, query, to } from "../router";
 import { remember, remembered } from "../session";
-import { BucketsPanel } from "./dataset_buckets";
 import { CaptionEditor } from "./dataset_caption";
-import { EditPanel, imageOf, usePreview } from "./dataset_edit";
 import { FilterBox, TagList } from "./dataset_filter";
-import { FindingsPanel } from "./dataset_findings";
 import { DatasetGrid } from "./dataset_grid";
-import { LargeView } from "./dataset_large";
 import { DatasetStore } from "./dataset_store";
-import { TaggerPanel } from "./dataset_tagger";
 
 export function DatasetPage() {
   const path = query.value.get("path") || query.value.get("project");
@@ -32,7 +26,6 @@ export function DatasetPage() {
 }
 
 function NoDataset() {
-  const [choosing, setChoosing] = useState(false);
   return (
     <main id="content">
       <div class="column">
@@ -47,23 +40,21 @@ function NoDataset() {
             </li>
           ))}
           <li>
-            <Button kind="primary" icon="folder" onClick={() => setChoosing(true)}>
-              Open a folder…
-            </Button>
+            <OpenFolder />
           </li>
         </ul>
       </div>
-      {choosing && (
-        <Chooser
-          title="Open a folder of pictures"
-          kinds={["folder"]}
-          onClose={() => setChoosing(false)}
-          onChoose={(path) => go(to("/dataset", { path }))}
-        />
-      )}
     </main>
   );
 }
+
+// What is not there at first, and large; its code comes with the first sign that somebody will ask for it.
+const LargeView = lazily(async () => (await import("./dataset_large")).LargeView, false);
+const EditPanel = lazily(async () => (await import("./dataset_edit")).EditPanel, false);
+const TaggerPanel = lazily(async () => (await import("./dataset_tagger")).TaggerPanel, false);
+const FindingsPanel = lazily(async () => (await import("./dataset_findings")).FindingsPanel, false);
+const BucketsPanel = lazily(async () => (await import("./dataset_buckets")).BucketsPanel, false);
+const Deleting = lazily(async () => (await import("./dataset_delete")).Deleting, false);
 
 const PANELS = ["Caption", "Edit", "Tagger", "Findings", "Buckets"] as const;
 type Panel = (typeof PANELS)[number];
@@ -83,6 +74,7 @@ function Dataset({ path }: { path: string }) {
   const where = query.value.get("where") ?? "";
 
   useEffect(() => store.follow(), [store]);
+  useSignalEffect(() => void (store.current.value && LargeView.ahead()));
   const ready = store.listing.value !== null;
   useEffect(() => void (ready && where !== store.appliedWhere && store.filter(where)), [where, ready]);
   useEffect(() => void (open && (store.current.value = open)), [open]);
@@ -129,8 +121,8 @@ function Dataset({ path }: { path: string }) {
       does: "Put what is chosen into the trash…",
       run: () => store.chosen.value.length && setDeleting(store.chosen.value),
     },
-    { keys: "-", does: "Smaller thumbnails", run: () => resize(-1) },
-    { keys: "+", does: "Larger thumbnails", run: () => resize(1) },
+    { keys: "-", does: "Smaller thumbnails", run: () => resize(sizeAt - 1) },
+    { keys: "+", does: "Larger thumbnails", run: () => resize(sizeAt + 1) },
     { keys: "]", does: "The next panel", run: () => turnPanel(1) },
     { keys: "[", does: "The panel before", run: () => turnPanel(-1) },
   ]);
@@ -139,8 +131,9 @@ function Dataset({ path }: { path: string }) {
     alter({ panel: PANELS[(PANELS.indexOf(panel) + step + PANELS.length) % PANELS.length]! });
   }
 
-  function resize(step: number) {
-    const next = SIZES[Math.min(SIZES.length - 1, Math.max(0, SIZES.indexOf(size) + step))] ?? 128;
+  const sizeAt = Math.max(0, SIZES.indexOf(size));
+  function resize(at: number) {
+    const next = SIZES[Math.min(SIZES.length - 1, Math.max(0, at))]!;
     setSize(next);
     remember("thumbnail", String(next));
   }
@@ -212,12 +205,8 @@ function Dataset({ path }: { path: string }) {
               type="range"
               min={0}
               max={SIZES.length - 1}
-              value={Math.max(0, SIZES.indexOf(size))}
-              onInput={(event) => {
-                const next = SIZES[Number(event.currentTarget.value)]!;
-                setSize(next);
-                remember("thumbnail", String(next));
-              }}
+              value={sizeAt}
+              onInput={(event) => resize(Number(event.currentTarget.value))}
             />
           </label>
           <a class="button" href={to("/sort", { path, where, project: query.value.get("project") })}>
@@ -257,7 +246,11 @@ function Dataset({ path }: { path: string }) {
           <DatasetGrid store={store} size={size} onOpen={show} />
         )}
       </div>
-      <aside class="dataset-side" aria-label="Caption, edits, tagger, findings, buckets">
+      <aside
+        class="dataset-side"
+        aria-label="Caption, edits, tagger, findings, buckets"
+        onPointerEnter={() => [EditPanel, TaggerPanel, FindingsPanel, BucketsPanel].forEach((one) => one.ahead())}
+      >
         <Tabs
           names={PANELS}
           chosen={panel}
@@ -332,11 +325,9 @@ function CaptionPanel({ store, open, onOpen }: { store: DatasetStore; open: stri
 /** A list of the user's, from which tags are completed besides those of the dataset and the tagger's. */
 function WordLists() {
   const [list, setList] = useState(remembered(WORD_LIST));
-  const [choosing, setChoosing] = useState(false);
   const choose = (path: string) => {
     remember(WORD_LIST, path);
     setList(path);
-    setChoosing(false);
   };
   return (
     <details class="small">
@@ -352,18 +343,12 @@ function WordLists() {
           </code>
         )}
         <div class="row">
-          <Button onClick={() => setChoosing(true)}>{list ? "Another list…" : "Use a list of tags…"}</Button>
+          <ChooseButton heading="A list of tags" kinds={["other", "text"]} onChoose={choose}>
+            {list ? "Another list…" : "Use a list of tags…"}
+          </ChooseButton>
           {list && <Button onClick={() => choose("")}>No list</Button>}
         </div>
       </div>
-      {choosing && (
-        <Chooser
-          title="A list of tags"
-          kinds={["other", "text"]}
-          onClose={() => setChoosing(false)}
-          onChoose={choose}
-        />
-      )}
     </details>
   );
 }
@@ -453,38 +438,5 @@ function QuickTags({ store }: { store: DatasetStore }) {
         <p class="soft small">Put tags on the keys 1 to 9; a key then gives one to what is chosen, or takes it away.</p>
       )}
     </section>
-  );
-}
-
-function Deleting({ store, names, onClose }: { store: DatasetStore; names: string[]; onClose: () => void }) {
-  const preview = usePreview(store, { names }, (part, signal) =>
-    store.edit({ delete: true, images: names, ...part }, signal),
-  );
-  async function remove() {
-    const done = await store.edit({ delete: true, images: names, apply: true, limit: 0 });
-    say(`In the trash: ${countsText(done)}`, store.takeBack(done.entry));
-    store.select([]);
-    onClose();
-    await store.reload();
-  }
-  return (
-    <Dialog
-      title={`${quantity(names.length, "picture")} into the trash`}
-      onClose={onClose}
-      footer={
-        <>
-          <span class="soft">Undo brings them back.</span>
-          <Button onClick={onClose}>Keep them</Button>
-          <Button kind="danger" disabled={!preview.changes?.total} onClick={remove}>
-            Put them into the trash
-          </Button>
-        </>
-      }
-    >
-      {preview.error !== undefined && <Failed error={preview.error} />}
-      {preview.changes && (
-        <ChangesPreview changes={preview.changes} rows={preview.rows} imageOf={imageOf(store)} onMore={preview.more} />
-      )}
-    </Dialog>
   );
 }

@@ -1,15 +1,16 @@
 // One picture's caption: its tags as chips, or as text, and how many tokens it takes.
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { ApiError, post, problemsOf, type Schemas } from "../api/client";
+import { useRested } from "../api/fetched";
 import { Button } from "../components/button";
 import { Combobox } from "../components/combobox";
 import { say, sayProblems } from "../components/notices";
 import { Failed } from "../components/problems";
+import { completeCaption, tagsOf } from "../components/tag_words";
 import { limitOf, TokenBar } from "../components/token_bar";
 import { baseName } from "../format";
 import { useKeys } from "../keys";
 import { remember, remembered } from "../session";
-import { completeTag } from "./dataset_edit";
 import type { Caption, DatasetStore } from "./dataset_store";
 
 type Tokens = Schemas["TokensRecord"];
@@ -100,8 +101,6 @@ export function CaptionEditor({ store, name }: { store: DatasetStore; name: stri
   );
 }
 
-const tagsOf = (text: string): string[] => text.split(",").flatMap((tag) => tag.trim() || []);
-
 function CaptionText({ caption, onWrite }: { caption: Caption; onWrite: (text: string) => void }) {
   const [text, setText] = useState(caption.text);
   // The caption that the text was begun from.
@@ -156,14 +155,7 @@ function CaptionText({ caption, onWrite }: { caption: Caption; onWrite: (text: s
 
 function LiveTokens({ text }: { text: string }) {
   const [tokens, setTokens] = useState<Tokens | null>(null);
-  useEffect(() => {
-    const controller = new AbortController();
-    const timer = setTimeout(
-      () => post("/api/dataset/tokens", { body: { text }, signal: controller.signal }).then(setTokens, () => {}),
-      150,
-    );
-    return () => (clearTimeout(timer), controller.abort());
-  }, [text]);
+  useRested([text], (signal) => post("/api/dataset/tokens", { body: { text }, signal }), setTokens);
   return (
     <p class="soft small">{tokens ? `${tokens.tokens} tokens as written; ` : ""}Ctrl+Enter writes, Escape drops it</p>
   );
@@ -244,7 +236,7 @@ function Chips({ store, caption, onWrite }: ChipsProps) {
         value={text}
         label="Add tags"
         placeholder="Add a tag"
-        complete={(value, _, signal) => completeTag(store, value, signal)}
+        complete={(value, _, signal) => completeCaption(store.path, value, signal)}
         onInput={(value) => setText(value.trimStart())}
         onEnter={add}
         onEscape={toPictures}
@@ -359,7 +351,7 @@ function ChipField(props: { store: DatasetStore; tag: string; onDone: (value: st
       class="chip-field"
       value={value}
       label={`Change ${props.tag}`}
-      complete={(text, _, signal) => completeTag(props.store, text, signal)}
+      complete={(text, _, signal) => completeCaption(props.store.path, text, signal)}
       onInput={setValue}
       onEnter={(text) => finish(text)}
       takesWhole

@@ -3,16 +3,14 @@ import { useState } from "preact/hooks";
 import { get, post, type Schemas } from "../api/client";
 import { useFetched } from "../api/fetched";
 import { Button } from "../components/button";
-import { ChangesPreview, countsText } from "../components/changes_preview";
 import { CommandLine } from "../components/command_line";
 import { Dialog } from "../components/dialog";
-import { say } from "../components/notices";
 import { Picture } from "../components/picture";
 import { Failed } from "../components/problems";
 import { ResolutionChoice, useResolution } from "../components/resolution_choice";
 import { baseName, duration, quantity, when } from "../format";
 import { jobs, refreshJobs } from "../jobs";
-import { imageOf, usePreview } from "./dataset_edit";
+import { carriedOut, ChangesPreview, countsText, usePreview } from "./dataset_changes";
 import type { DatasetStore } from "./dataset_store";
 
 type Finding = Schemas["FindingRecord"];
@@ -345,10 +343,9 @@ function Mending({ store, ids, title, onMended, onClose }: MendingProps) {
   const changes = preview.changes;
   async function mend() {
     const done = await post("/api/dataset/mend", { query, body: { ids, apply: true, limit: 0 } });
-    say(`Mended: ${countsText(done)}`, store.takeBack(done.entry));
     onMended();
     onClose();
-    await store.reload();
+    await carriedOut(store, "Mended", done);
   }
   return (
     <Dialog
@@ -364,14 +361,11 @@ function Mending({ store, ids, title, onMended, onClose }: MendingProps) {
         </>
       }
     >
-      {preview.error !== undefined && <Failed error={preview.error} />}
       {!changes && preview.error === undefined && <p class="soft">Working out what changes…</p>}
-      {changes && (
-        <div class="column">
-          <ChangesPreview changes={changes} rows={preview.rows} imageOf={imageOf(store)} onMore={preview.more} />
-          {changes.command_line && <CommandLine line={changes.command_line} />}
-        </div>
-      )}
+      <div class="column">
+        <ChangesPreview store={store} preview={preview} />
+        {changes?.command_line && <CommandLine line={changes.command_line} />}
+      </div>
     </Dialog>
   );
 }

@@ -4,7 +4,7 @@ import { Component } from "preact";
 import { useLayoutEffect, useRef } from "preact/hooks";
 import { baseName } from "../format";
 import { imageAddress } from "../api/client";
-import { GAP, useGridView } from "../components/grid_view";
+import { GAP, GridBox, useGridView } from "../components/grid_view";
 import { isThere, Thumb } from "../components/thumb";
 import { CROPPED, type DatasetStore, MASKED, NO_CAPTION } from "./dataset_store";
 
@@ -34,7 +34,7 @@ export function DatasetGrid({ store, size, onOpen }: Props) {
   const height = size + WORDS + 2;
   const shown = store.shown.value;
   const grid = useGridView(shown.length, cell, height);
-  const { box, columns, rows, step, visible, first, resting, reveal } = grid;
+  const { box, columns, rows, step, resting, reveal } = grid;
   const pixels = size * devicePixelRatio <= 192 ? 192 : 384;
 
   // Who comes back from a large picture goes on by keys; who writes a filter goes on writing.
@@ -189,73 +189,48 @@ export function DatasetGrid({ store, size, onOpen }: Props) {
   const selected = store.selected.value;
   const current = store.current.value;
   const lacksCaptions = store.lacksCaptions.value;
-  const some: preact.JSX.Element[] = [];
-  for (let row = first; row < Math.min(rows, first + visible); row++) {
-    const cells: preact.JSX.Element[] = [];
-    for (let column = 0; column < columns; column++) {
-      const index = row * columns + column;
-      const place = shown[index];
-      if (place === undefined) break;
-      const name = listing.names[place]!;
-      const address = imageAddress(store.imagePath(name), pixels, listing.versions[place]);
-      cells.push(
-        <Cell
-          key={column}
-          index={index}
-          left={GAP + column * (cell + GAP)}
-          name={name}
-          flags={listing.flags[place]!}
-          tags={lacksCaptions ? null : listing.tags[place]!.length}
-          selected={selected.has(name)}
-          current={name === current}
-          size={size}
-          address={resting.value || isThere(address) ? address : ""}
-        />,
-      );
-    }
-    some.push(
-      // The same elements are filled anew while one scrolls.
-      <div
-        key={row % visible}
-        role="row"
-        aria-rowindex={row + 1}
-        style={{ transform: `translateY(${GAP + row * step}px)` }}
-      >
-        {cells}
-      </div>,
-    );
-  }
   const lines = band.value;
   return (
-    <div
-      ref={box}
+    <GridBox
+      view={grid}
       class="image-grid"
-      role="grid"
-      aria-label={`Pictures: ${shown.length}`}
-      aria-multiselectable="true"
-      aria-rowcount={rows}
-      aria-colcount={columns}
-      aria-activedescendant={indexOf(current) >= 0 ? `image-${indexOf(current)}` : undefined}
-      tabIndex={0}
+      label={`Pictures: ${shown.length}`}
+      name="image"
+      at={indexOf(current)}
       onKeyDown={key}
       onPointerDown={press}
       onDblClick={() => store.current.value && onOpen(store.current.value)}
-    >
-      <div class="image-rows" role="presentation" style={{ height: `${rows * step + GAP}px` }}>
-        {some}
-        {lines && (
-          <div
-            class="band"
-            style={{
-              left: `${Math.min(lines.x0, lines.x1)}px`,
-              top: `${Math.min(lines.y0, lines.y1)}px`,
-              width: `${Math.abs(lines.x1 - lines.x0)}px`,
-              height: `${Math.abs(lines.y1 - lines.y0)}px`,
-            }}
+      cell={(index, left) => {
+        const place = shown[index]!;
+        const name = listing.names[place]!;
+        const address = imageAddress(store.imagePath(name), pixels, listing.versions[place]);
+        return (
+          <Cell
+            index={index}
+            left={left}
+            name={name}
+            flags={listing.flags[place]!}
+            tags={lacksCaptions ? null : listing.tags[place]!.length}
+            selected={selected.has(name)}
+            current={name === current}
+            size={size}
+            address={resting.value || isThere(address) ? address : ""}
           />
-        )}
-      </div>
-    </div>
+        );
+      }}
+    >
+      {lines && (
+        <div
+          class="band"
+          style={{
+            left: `${Math.min(lines.x0, lines.x1)}px`,
+            top: `${Math.min(lines.y0, lines.y1)}px`,
+            width: `${Math.abs(lines.x1 - lines.x0)}px`,
+            height: `${Math.abs(lines.y1 - lines.y0)}px`,
+          }}
+        />
+      )}
+    </GridBox>
   );
 }
 
@@ -285,12 +260,12 @@ class Cell extends Component<CellProps> {
       <div
         id={`image-${index}`}
         role="gridcell"
-        class={current ? "image-cell current" : "image-cell"}
+        class={current ? "card image-cell current" : "card image-cell"}
         aria-selected={selected}
         aria-label={`${name}${words && `, ${words}`}${flags & MASKED ? ", mask" : ""}${flags & CROPPED ? ", crop" : ""}`}
         style={{ left: `${left}px`, width: `${size + 2}px` }}
       >
-        <div class="thumb" style={{ height: `${size}px` }}>
+        <div class="card-thumb" style={{ height: `${size}px` }}>
           {address && <Thumb key={address} address={address} />}
           {marks.length > 0 && <span class="marks small">{marks.join(" · ")}</span>}
         </div>

@@ -1,9 +1,9 @@
 // What the pages about a dataset know of it: its images, what is shown of them, what is chosen.
 import { batch, computed, effect, signal } from "@preact/signals";
-import { get, post, put, type Schemas } from "../api/client";
 import { concerns, onChange } from "../api/changes";
+import { get, post, problemsOf, put, type Schemas } from "../api/client";
 import { forgetUndos, say, sayProblems } from "../components/notices";
-import { problemsOf } from "../api/client";
+import { joined } from "../format";
 
 export type Listing = Schemas["DatasetListing"];
 export type Changes = Schemas["ChangesRecord"];
@@ -13,10 +13,9 @@ export type Caption = Schemas["CaptionRecord"];
 export const MASKED = 1;
 export const CROPPED = 2;
 export const NO_CAPTION = 4;
-export const SEVERAL_LINES = 8;
 
 /** Images that are shown by themselves, such as those of a finding. */
-export interface Subset {
+interface Subset {
   title: string;
   names: string[];
 }
@@ -283,8 +282,7 @@ export class DatasetStore {
   }
 
   imagePath(name: string): string {
-    const folder = this.listing.value?.folder ?? "";
-    return folder.includes("\\") ? `${folder}\\${name.replaceAll("/", "\\")}` : `${folder}/${name}`;
+    return joined(this.listing.value?.folder ?? "", ...name.split("/"));
   }
 
   versionOf(name: string): string {

@@ -3,14 +3,12 @@ import { useState } from "preact/hooks";
 import { get, post } from "../api/client";
 import { useFetched } from "../api/fetched";
 import { Button } from "../components/button";
-import { ChangesPreview, countsText } from "../components/changes_preview";
 import { CommandLine } from "../components/command_line";
 import { say } from "../components/notices";
-import { Failed } from "../components/problems";
 import { quantity } from "../format";
 import { jobs, refreshJobs } from "../jobs";
 import { remember, remembered } from "../session";
-import { imageOf, usePreview, useTarget } from "./dataset_edit";
+import { carriedOut, ChangesPreview, usePreview, useTarget } from "./dataset_changes";
 import type { DatasetStore } from "./dataset_store";
 
 const TAGGERS = [
@@ -59,8 +57,7 @@ export function TaggerPanel({ store }: { store: DatasetStore }) {
 
   async function apply() {
     const done = await post("/api/dataset/tags", { query, body: { ...body, apply: true, limit: 0 } });
-    say(`Tagged: ${countsText(done)}`, store.takeBack(done.entry));
-    await store.reload();
+    await carriedOut(store, "Tagged", done);
   }
   async function run(look: boolean) {
     remember("tagger", tagger);
@@ -134,7 +131,6 @@ export function TaggerPanel({ store }: { store: DatasetStore }) {
             {known.tagger} looked at {known.images} of {quantity(known.total, "picture")}; its scores are kept, so the
             sliders work at once.
           </p>
-          {preview.error !== undefined && <Failed error={preview.error} />}
           {changes && (
             <>
               <div class="row apply">
@@ -144,9 +140,9 @@ export function TaggerPanel({ store }: { store: DatasetStore }) {
                 <span class="soft small">can be undone</span>
               </div>
               <CommandLine line={changes.command_line} />
-              <ChangesPreview changes={changes} rows={preview.rows} imageOf={imageOf(store)} onMore={preview.more} />
             </>
           )}
+          <ChangesPreview store={store} preview={preview} />
         </>
       )}
       {known && !known.images && !job && (

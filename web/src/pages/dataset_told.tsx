@@ -1,6 +1,7 @@
 // What a tagger says of one picture, at once: tags with their scores, to be clicked into its caption.
 import { useEffect, useState } from "preact/hooks";
 import { post, type Schemas } from "../api/client";
+import { useRested } from "../api/fetched";
 import { Button } from "../components/button";
 import { Failed } from "../components/problems";
 import { percent } from "../format";
@@ -25,21 +26,14 @@ export function ToldTags({ store, name, tagger }: Props) {
   const [error, setError] = useState<unknown>();
   const query = { path: store.path };
 
+  useEffect(() => (setTold(null), setError(undefined)), [name, tagger]);
   // One who goes past pictures asks for none of them.
-  useEffect(() => {
-    setTold(null);
-    setError(undefined);
-    const controller = new AbortController();
-    const timer = setTimeout(
-      () =>
-        post("/api/dataset/tag-one", { query, body: { name, tagger, least: LEAST }, signal: controller.signal }).then(
-          setTold,
-          (failed: unknown) => !controller.signal.aborted && setError(failed),
-        ),
-      150,
-    );
-    return () => (clearTimeout(timer), controller.abort());
-  }, [name, tagger]);
+  useRested(
+    [name, tagger],
+    (signal) => post("/api/dataset/tag-one", { query, body: { name, tagger, least: LEAST }, signal }),
+    setTold,
+    setError,
+  );
   useEffect(() => {
     const controller = new AbortController();
     store.caption(name, controller.signal).then(

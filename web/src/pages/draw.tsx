@@ -3,7 +3,7 @@ import { signal } from "@preact/signals";
 import { useEffect, useState } from "preact/hooks";
 import { get, post, type Problem, problemsOf, type Schemas } from "../api/client";
 import { concerns, onChange } from "../api/changes";
-import { useFetched } from "../api/fetched";
+import { useFetched, useRested } from "../api/fetched";
 import { AddFiles } from "../components/add_files";
 import { Button } from "../components/button";
 import { CommandLine } from "../components/command_line";
@@ -11,8 +11,8 @@ import { say, sayProblems } from "../components/notices";
 import { Problems } from "../components/problems";
 import { PromptBox } from "../components/prompt_box";
 import { Tabs } from "../components/tabs";
+import { completeTag } from "../components/tag_words";
 import { TokenBar } from "../components/token_bar";
-import { askWords, noteOf } from "../components/tag_words";
 import { isImage, useFileDrop } from "../dropping";
 import { quantity } from "../format";
 import { useKeys } from "../keys";
@@ -38,7 +38,8 @@ import {
   told,
 } from "./draw_store";
 
-const REST = 250;
+/** ms. */
+const BEFORE_LOADING = 1000;
 const SHOWN = ["LoRAs", "Drawings"] as const;
 
 export function DrawPage() {
@@ -55,7 +56,7 @@ export function DrawPage() {
   const model = settings.value.model;
   useEffect(() => {
     const load = () => post("/api/draw/warm-up", { body: body.value }).catch(() => {}); // What is wrong is said below.
-    const timer = setTimeout(load, 4 * REST);
+    const timer = setTimeout(load, BEFORE_LOADING);
     return () => clearTimeout(timer);
   }, [model, project.value]);
 
@@ -91,7 +92,7 @@ export function DrawPage() {
   return (
     <main
       id="content"
-      class={`draw ${drop.over ? "drop" : ""}`}
+      class={drop.over ? "draw over" : "draw"}
       {...drop.events}
       onKeyDown={(event) => {
         if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
@@ -154,12 +155,6 @@ export function DrawPage() {
 const wrong = signal<Problem[]>([]);
 
 function Prompts() {
-  const complete = async (prefix: string, signal: AbortSignal) => {
-    const ask = (words: string) =>
-      get("/api/draw/words", { query: { project: project.value, prefix, words, most: 12 }, signal });
-    const found = await askWords(ask, signal);
-    return found.filter((one) => one.tag !== prefix).map((one) => ({ text: one.tag, note: noteOf(one) }));
-  };
   const names = cards.value?.loras.map((card) => card.name) ?? [];
   const wildcards = async (prefix: string, signal: AbortSignal) => {
     const folder = settings.value.wildcard_dir ?? "";
@@ -173,7 +168,7 @@ function Prompts() {
         label="Prompt"
         placeholder="What to draw"
         value={form.value.prompt}
-        complete={complete}
+        complete={completeTag}
         wildcards={wildcards}
         loras={names}
         rows={5}
@@ -184,7 +179,7 @@ function Prompts() {
         label="Negative prompt"
         placeholder="What it shall not look like"
         value={form.value.negative ?? ""}
-        complete={complete}
+        complete={completeTag}
         wildcards={wildcards}
         loras={names}
         rows={2}
@@ -207,14 +202,7 @@ function useTokens(): Schemas["TokenCounts"] | null {
     embedding_dir,
     project: project.value,
   });
-  useEffect(() => {
-    const controller = new AbortController();
-    const timer = setTimeout(
-      () => post("/api/draw/tokens", { body: JSON.parse(asked), signal: controller.signal }).then(setCounts, () => {}),
-      REST,
-    );
-    return () => (clearTimeout(timer), controller.abort());
-  }, [asked]);
+  useRested([asked], (signal) => post("/api/draw/tokens", { body: JSON.parse(asked), signal }), setCounts);
   return counts;
 }
 
@@ -243,19 +231,11 @@ function Tokens({ of, counts }: { of: string; counts: Schemas["PromptTokens"] | 
 
 function InTerminal() {
   const [line, setLine] = useState("");
-  const asked = JSON.stringify(body.value);
-  useEffect(() => {
-    const controller = new AbortController();
-    const timer = setTimeout(
-      () =>
-        post("/api/draw/command-line", { body: body.value, signal: controller.signal }).then(
-          (found) => (setLine(found.line), (wrong.value = [])),
-          (error: unknown) => !controller.signal.aborted && (wrong.value = problemsOf(error)),
-        ),
-      REST,
-    );
-    return () => (clearTimeout(timer), controller.abort());
-  }, [asked]);
-
+  useRested(
+    [JSON.stringify(body.value)],
+    (signal) => post("/api/draw/command-line", { body: body.value, signal }),
+    (found) => (setLine(found.line), (wrong.value = [])),
+    (error) => (wrong.value = problemsOf(error)),
+  );
   return line ? <CommandLine line={line} /> : null;
 }

@@ -3,7 +3,7 @@ import { useEffect, useState } from "preact/hooks";
 import { imageAddress, type Schemas } from "../api/client";
 import { AddFiles } from "../components/add_files";
 import { Button } from "../components/button";
-import { Chooser } from "../components/chooser";
+import { ChooseButton } from "../components/choose_button";
 import { Dialog } from "../components/dialog";
 import { MaskPainter } from "../components/mask_painter";
 import { Picture } from "../components/picture";
@@ -15,7 +15,6 @@ const CONTENT = { original: "what the picture has", noise: "noise" };
 
 export function Begin({ options }: { options: Schemas["DrawingOptions"] | undefined }) {
   const { init, mask } = settings.value;
-  const [choosing, setChoosing] = useState(false);
   const [paints, setPaints] = useState(false);
   const take = (path: string) => change({ init: path, mask: undefined });
   const none = () =>
@@ -31,9 +30,9 @@ export function Begin({ options }: { options: Schemas["DrawingOptions"] | undefi
         <AddFiles accept="image/*" onFiles={async ([one]) => one && take(await bring(one.file))}>
           {(choose) => <Button onClick={choose}>Choose a file</Button>}
         </AddFiles>
-        <Button icon="folder" onClick={() => setChoosing(true)}>
+        <ChooseButton icon="folder" heading="Begin from a picture" kinds={["image"]} onChoose={take}>
           From the workspace
-        </Button>
+        </ChooseButton>
         {init && (
           <Button kind="quiet" icon="close" onClick={none}>
             Without it
@@ -68,14 +67,6 @@ export function Begin({ options }: { options: Schemas["DrawingOptions"] | undefi
             )}
           </div>
         </>
-      )}
-      {choosing && (
-        <Chooser
-          title="Begin from a picture"
-          kinds={["image"]}
-          onChoose={(path) => (setChoosing(false), take(path))}
-          onClose={() => setChoosing(false)}
-        />
       )}
       {init && paints && <Painter init={init} mask={mask ?? undefined} onClose={() => setPaints(false)} />}
     </div>

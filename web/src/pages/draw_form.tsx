@@ -2,9 +2,8 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useId, useState } from "preact/hooks";
 import type { Schemas } from "../api/client";
-import { Button } from "../components/button";
-import { Chooser } from "../components/chooser";
-import { parentOf } from "../format";
+import { ChooseButton } from "../components/choose_button";
+import { folderIn } from "../format";
 import { change, type Settings, settings } from "./draw_store";
 
 type Options = Schemas["DrawingOptions"];
@@ -73,9 +72,8 @@ export function ChoiceField(props: FieldProps<Names<string>> & { titles: Record<
 }
 
 /** A file or folder by its path; empty leaves it to lorasmith. */
-export function PathField(props: FieldProps<Names<string>> & { kinds: Parameters<typeof Chooser>[0]["kinds"] }) {
+export function PathField(props: FieldProps<Names<string>> & { kinds: readonly Schemas["Entry"]["kind"][] }) {
   const { name, label, options, usual, kinds } = props;
-  const [choosing, setChoosing] = useState(false);
   const id = useId();
   const value = settings.value[name] ?? "";
   return (
@@ -90,17 +88,14 @@ export function PathField(props: FieldProps<Names<string>> & { kinds: Parameters
           value={value}
           onInput={(event) => change({ [name]: event.currentTarget.value || undefined })}
         />
-        <Button icon="folder" label={`Choose: ${label}`} onClick={() => setChoosing(true)} />
-      </div>
-      {choosing && (
-        <Chooser
-          title={`Choose: ${label}`}
+        <ChooseButton
+          icon="folder"
+          label={`Choose: ${label}`}
           kinds={kinds}
-          start={value.includes("/") ? parentOf(value) : undefined}
-          onChoose={(path) => (setChoosing(false), change({ [name]: path }))}
-          onClose={() => setChoosing(false)}
+          start={folderIn(value)}
+          onChoose={(path) => change({ [name]: path })}
         />
-      )}
+      </div>
     </div>
   );
 }

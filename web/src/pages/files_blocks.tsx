@@ -8,11 +8,10 @@ import { CommandLine, copyText } from "../components/command_line";
 import { Picture } from "../components/picture";
 import { Failed, Problems } from "../components/problems";
 import { say } from "../components/notices";
-import { baseName, joined, parentOf, percent } from "../format";
+import { baseName, joined, parentOf, percent, stemOf } from "../format";
 import { useKeys } from "../keys";
 import { project } from "../project";
 import { to } from "../router";
-import { styled } from "../styled";
 import { Strength } from "./draw_loras";
 import { type Drawing, form, isOpen } from "./draw_store";
 import { FiguresView } from "./files_tool";
@@ -55,7 +54,6 @@ export function BlocksView(props: Props) {
     async (signal) => (path ? get("/api/lora-files/file", { query: { path }, signal }) : null),
     [path],
   );
-  useEffect(() => void styled("draw").catch(() => {}), []); // The sliders'; without it they are plain.
   const error = told.error ?? options.error;
   if (!path) return <p class="empty">Choose a file to weigh its blocks.</p>;
   if (error !== undefined) return <Failed error={error} />;
@@ -172,7 +170,7 @@ function bodyOf(path: string, asked: Asked, weights: Weights | null): Body {
     steps: asked.steps,
     count: 1,
     lora_dir: parentOf(path),
-    loras: [{ name: baseName(path).replace(/\.safetensors$/, ""), strength: asked.strength, blocks }],
+    loras: [{ name: stemOf(path), strength: asked.strength, blocks }],
   };
 }
 
@@ -298,8 +296,7 @@ interface KeepProps {
 
 /** What the weights become: a file of its own, or a training's settings. */
 function Keep({ path, blocks, weights, isEven, onWritten }: KeepProps) {
-  const stem = baseName(path).replace(/\.[^.]+$/, "");
-  const [name, setName] = useState(`${stem}-blocks`);
+  const [name, setName] = useState(`${stemOf(path)}-blocks`);
   const [told, setTold] = useState<{ of: string; answer: Answer } | null>(null);
   const list = blocks.map((block) => weights[block] ?? 1).join(",");
   const values = { sources: [`${path}:1:lbw=${list}`], out: joined(parentOf(path), `${name}.safetensors`) };

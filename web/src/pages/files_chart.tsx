@@ -22,7 +22,7 @@ export function BlockChart({ name, rows, whole }: { name: string; rows: readonly
           <th scope="col" colSpan={2}>
             {name}
           </th>
-          <th scope="col" class="number">
+          <th scope="col" class="right number">
             Rank
           </th>
         </tr>
@@ -46,8 +46,8 @@ export function BlockChart({ name, rows, whole }: { name: string; rows: readonly
                 />
               </svg>
             </td>
-            <td class="number">{each.text}</td>
-            <td class="number">{each.ranks}</td>
+            <td class="right number">{each.text}</td>
+            <td class="right number">{each.ranks}</td>
           </tr>
         ))}
       </tbody>

@@ -3,7 +3,7 @@ import { useState } from "preact/hooks";
 import { get, put, type Schemas } from "../api/client";
 import { useFetched } from "../api/fetched";
 import { Button } from "../components/button";
-import { Chooser } from "../components/chooser";
+import { ChooseButton } from "../components/choose_button";
 import { CommandLine, copyText } from "../components/command_line";
 import { Icon } from "../components/icons";
 import { say } from "../components/notices";
@@ -48,12 +48,9 @@ export function FileView({ path, card, onChanged }: Props) {
 }
 
 function FileActions({ path, card, onChanged }: Props) {
-  const [choosing, setChoosing] = useState(false);
-  const [copying, setCopying] = useState(false);
   const [renaming, setRenaming] = useState(false);
   async function setPreview(picture: string) {
     await put("/api/draw/lora-preview", { body: { lora: path, picture } });
-    setChoosing(false);
     say(`${baseName(path)} has a preview.`);
     onChanged();
   }
@@ -62,12 +59,18 @@ function FileActions({ path, card, onChanged }: Props) {
       <a class="button" href={to("/api/lora", { path })} download={baseName(path)}>
         <Icon name="arrowDown" /> Download
       </a>
-      <Button icon="copy" onClick={() => setCopying(true)}>
+      <CopyLora path={path} icon="copy">
         Copy to a folder
-      </Button>
-      <Button icon="image" onClick={() => setChoosing(true)}>
+      </CopyLora>
+      <ChooseButton
+        icon="image"
+        heading={card?.preview ? "A PNG in place of the preview" : "A PNG as preview"}
+        kinds={["image"]}
+        start={parentOf(path)}
+        onChoose={setPreview}
+      >
         {card?.preview ? "Another preview" : "Set a preview"}
-      </Button>
+      </ChooseButton>
       <Button icon="pen" onClick={() => setRenaming(true)}>
         Rename
       </Button>
@@ -76,16 +79,6 @@ function FileActions({ path, card, onChanged }: Props) {
           path={path}
           onClose={() => setRenaming(false)}
           onRenamed={(next) => (say(`It is ${baseName(next)} now.`), onChanged(), alter({ lora: next }))}
-        />
-      )}
-      {copying && <CopyLora path={path} onClose={() => setCopying(false)} />}
-      {choosing && (
-        <Chooser
-          title={card?.preview ? "A PNG in place of the preview" : "A PNG as preview"}
-          kinds={["image"]}
-          start={parentOf(path)}
-          onChoose={setPreview}
-          onClose={() => setChoosing(false)}
         />
       )}
     </div>

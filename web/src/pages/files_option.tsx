@@ -2,9 +2,9 @@
 import { useId, useState } from "preact/hooks";
 import type { Problem, Schemas } from "../api/client";
 import { Button } from "../components/button";
-import { Chooser } from "../components/chooser";
+import { ChooseButton } from "../components/choose_button";
 import { FieldProblems } from "../components/problems";
-import { baseName, joined, parentOf } from "../format";
+import { baseName, folderIn, joined } from "../format";
 import { textOf, valueOf } from "./train_draft";
 import { Coded } from "./train_field";
 
@@ -25,7 +25,6 @@ interface FieldProps {
 
 export function OptionField({ field, value, given, selected = [], problems, kinds, onChange }: FieldProps) {
   const id = useId();
-  const [choosing, setChoosing] = useState(false);
   const [typed, setTyped] = useState<string | null>(null);
   const text = typed ?? textOf(field, value);
   const isPath = field.names !== "" && field.names !== "loras";
@@ -43,7 +42,6 @@ export function OptionField({ field, value, given, selected = [], problems, kind
     onChange(field.name, valueOf(field, next));
   }
   function choose(path: string) {
-    setChoosing(false);
     setTyped(null);
     onChange(field.name, field.names === "new" ? joined(path, baseName(text) || "new.safetensors") : path);
   }
@@ -94,7 +92,16 @@ export function OptionField({ field, value, given, selected = [], problems, kind
             onBlur={() => setTyped(null)}
           />
         )}
-        {isPath && <Button icon="folder" label={`Choose ${field.flag}`} onClick={() => setChoosing(true)} />}
+        {isPath && (
+          <ChooseButton
+            icon="folder"
+            label={`Choose ${field.flag}`}
+            kinds={field.names === "new" ? ["folder"] : kinds}
+            choose={field.names === "new" ? "Into this folder" : "Take this folder"}
+            start={folderIn(text)}
+            onChoose={choose}
+          />
+        )}
         {given && (
           <Button
             kind="quiet"
@@ -120,16 +127,6 @@ export function OptionField({ field, value, given, selected = [], problems, kind
         {field.range && `; ${field.range}`}.
       </p>
       <FieldProblems id={`${id}-problems`} problems={problems} />
-      {choosing && (
-        <Chooser
-          title={`Choose ${field.flag}`}
-          kinds={field.names === "new" ? ["folder"] : kinds}
-          choose={field.names === "new" ? "Into this folder" : "Take this folder"}
-          start={/[\\/]/.test(text) ? parentOf(text) : undefined}
-          onChoose={choose}
-          onClose={() => setChoosing(false)}
-        />
-      )}
     </div>
   );
 }

@@ -6,7 +6,7 @@ import { Button } from "../components/button";
 import { CommandLine } from "../components/command_line";
 import { say } from "../components/notices";
 import { Failed, Problems } from "../components/problems";
-import { baseName, bytes, joined, parentOf, percent } from "../format";
+import { baseName, bytes, joined, parentOf, percent, stemOf } from "../format";
 import { jobs, refreshJobs } from "../jobs";
 import { BlockChart } from "./files_chart";
 import { ranks } from "./files_details";
@@ -62,8 +62,7 @@ function suggested(form: Form, current: string, selected: readonly string[]): Va
     if (field.name === "source" && current) values[field.name] = current;
     if (field.names === "new" && (current || first)) {
       const base = current || first!;
-      const stem = baseName(base).replace(/\.[^.]+$/, "");
-      values[field.name] = joined(parentOf(base), `${stem}${ENDING[form.verb]}.safetensors`);
+      values[field.name] = joined(parentOf(base), `${stemOf(base)}${ENDING[form.verb]}.safetensors`);
     }
     if (field.name === "model" || field.name === "base") values[field.name] = "demo";
   }

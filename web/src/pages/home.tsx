@@ -1,20 +1,20 @@
 // Projects, what runs, and how to begin.
 import { useState } from "preact/hooks";
-import { get, type Schemas } from "../api/client";
+import { get, imageAddress, type Schemas } from "../api/client";
 import { useFetched } from "../api/fetched";
 import { AddFiles } from "../components/add_files";
 import { Button } from "../components/button";
-import { CopyIn } from "../components/copy_in";
-import { Chooser } from "../components/chooser";
+import { OpenFolder } from "../components/choose_button";
 import { CommandLine } from "../components/command_line";
 import { Icon } from "../components/icons";
 import { JobList } from "../components/job_list";
+import { CopyIn } from "../components/on_demand";
 import { Picture } from "../components/picture";
 import { Failed } from "../components/problems";
-import { RunTable } from "../components/run_table";
+import { NoRuns, RunTable } from "../components/run_table";
 import { demoJob, tryDemo } from "../demo";
 import { type Dropped, settingsAmong, useFileDrop } from "../dropping";
-import { baseName, bytes, quantity } from "../format";
+import { baseName, bytes, quantity, shellWord } from "../format";
 import { incomingSettings } from "../incoming";
 import { ended, jobs, running, waiting } from "../jobs";
 import { FEW_PICTURES, projects, projectsError, projectsKnown } from "../project";
@@ -26,7 +26,6 @@ type Project = Schemas["ProjectOut"];
 
 export function HomePage() {
   const project = query.value.get("project");
-  const [choosing, setChoosing] = useState(false);
   const [dropped, setDropped] = useState<Dropped[] | null>(null);
 
   function take(files: Dropped[]) {
@@ -44,24 +43,16 @@ export function HomePage() {
     <main id="content" class={over ? "home over" : "home"} {...events}>
       <div class="home-main">{project ? <OneProject path={project} /> : <Projects />}</div>
       <aside class="home-side" aria-label="Begin, queue, computer">
-        <Begin onOpen={() => setChoosing(true)} onFiles={take} />
+        <Begin onFiles={take} />
         <QueuePanel />
         <Computer />
       </aside>
-      {choosing && (
-        <Chooser
-          title="Open a folder of pictures"
-          kinds={["folder"]}
-          onClose={() => setChoosing(false)}
-          onChoose={(path) => go(to("/dataset", { path }))}
-        />
-      )}
       {dropped && <CopyIn dropped={dropped} into={project} onClose={() => setDropped(null)} />}
     </main>
   );
 }
 
-function Begin({ onOpen, onFiles }: { onOpen: () => void; onFiles: (files: Dropped[]) => void }) {
+function Begin({ onFiles }: { onFiles: (files: Dropped[]) => void }) {
   const demo = demoJob.value;
   return (
     <section class="panel">
@@ -70,9 +61,7 @@ function Begin({ onOpen, onFiles }: { onOpen: () => void; onFiles: (files: Dropp
       </header>
       <div class="body begin">
         <div>
-          <Button kind="primary" icon="folder" onClick={onOpen}>
-            Open a folder…
-          </Button>
+          <OpenFolder />
           <p class="soft small">Works where the pictures lie; nothing is copied.</p>
         </div>
         <div>
@@ -223,7 +212,7 @@ function OneProject({ path }: { path: string }) {
           <header>
             <h2>What it learned</h2>
           </header>
-          <a href={`/api/image?path=${encodeURIComponent(project.showcase)}`} target="_blank" rel="noopener">
+          <a href={imageAddress(project.showcase)} target="_blank" rel="noopener">
             <Picture
               path={project.showcase}
               size={1600}
@@ -239,14 +228,10 @@ function OneProject({ path }: { path: string }) {
         </header>
         {runs.data?.length ? (
           <RunTable runs={runs.data} project={path} />
+        ) : runs.error !== undefined ? (
+          <Failed error={runs.error} />
         ) : (
-          <p class="empty">
-            {runs.error !== undefined ? (
-              <Failed error={runs.error} />
-            ) : (
-              "No training yet. The plan on the Train page says beforehand what one would do."
-            )}
-          </p>
+          runs.data && <NoRuns>No training yet. The plan on the Train page says beforehand what one would do.</NoRuns>
         )}
       </section>
       {project && project.lora_paths.length > 0 && (
@@ -311,7 +296,7 @@ function Computer() {
         {disk.data && <Gauge name="Disk" free={disk.data.free} total={disk.data.total} />}
       </dl>
       <div class="body">
-        <CommandLine line={`lorasmith studio ${/^[\w./-]+$/.test(workspace) ? workspace : `'${workspace}'`}`} />
+        <CommandLine line={`lorasmith studio ${shellWord(workspace)}`} />
       </div>
     </section>
   );

@@ -1,6 +1,7 @@
 // What prompts become with seeds, as they would be drawn; and where they go from here.
 import { useEffect, useRef, useState } from "preact/hooks";
 import { post, type Problem, problemsOf, type Schemas } from "../api/client";
+import { useRested } from "../api/fetched";
 import { Button } from "../components/button";
 import { say } from "../components/notices";
 import { Problems } from "../components/problems";
@@ -17,7 +18,6 @@ import { EMPTY, keep, kept, last, withValue } from "./train_draft";
 type Expanded = Schemas["Expanded"];
 type Line = Schemas["ExpandedPrompt"];
 
-const REST = 250;
 /** Seeds that a wildcard is tried with at first. */
 const TRIES = 8;
 
@@ -133,19 +133,16 @@ function useExpanded(
 ): { found: Expanded | undefined; wrong: Problem[] } {
   const [found, setFound] = useState<Expanded>();
   const [wrong, setWrong] = useState<Problem[]>([]);
+  const body = { text, seed, count, wildcard: wildcard?.name ?? "", wildcard_text: wildcard?.text ?? "" };
   const isFirst = useRef(true);
-  useEffect(() => {
-    const controller = new AbortController();
-    const body = { text, seed, count, wildcard: wildcard?.name ?? "", wildcard_text: wildcard?.text ?? "" };
-    const ask = () =>
-      post("/api/prompts/expand", { body, signal: controller.signal }).then(
-        (answer) => (setFound(answer), setWrong([])),
-        (error: unknown) => !controller.signal.aborted && setWrong(problemsOf(error)),
-      );
-    const timer = setTimeout(ask, isFirst.current ? 0 : REST);
-    isFirst.current = false;
-    return () => (clearTimeout(timer), controller.abort());
-  }, [text, seed, count, wildcard?.name, wildcard?.text]);
+  useEffect(() => void (isFirst.current = false), []);
+  useRested(
+    Object.values(body),
+    (signal) => post("/api/prompts/expand", { body, signal }),
+    (answer) => (setFound(answer), setWrong([])),
+    (error) => setWrong(problemsOf(error)),
+    isFirst.current ? 0 : undefined,
+  );
   return { found, wrong };
 }
 

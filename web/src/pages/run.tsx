@@ -5,23 +5,19 @@ import { useFetched } from "../api/fetched";
 import { Button } from "../components/button";
 import type { Curve } from "../components/curves";
 import { say } from "../components/notices";
+import { Curves } from "../components/on_demand";
 import { Failed, Problems } from "../components/problems";
 import { isAtWork, removeRun, RenameRun } from "../components/run_changes";
-import { RUN_TONES, RunTable } from "../components/run_table";
+import { NoRuns, RUN_TONES, RunTable } from "../components/run_table";
 import { SampleGrid } from "../components/sample_grid";
 import { Tabs } from "../components/tabs";
 import { bytes, duration, figure, parentOf, quantity } from "../format";
-import { addJob, askJob, jobOfRun, pickOfRun, running } from "../jobs";
+import { addJob, askJob, jobOfRun, pickOfRun } from "../jobs";
 import { useKeys } from "../keys";
-import { both, lazily } from "../lazily";
-import { styled } from "../styled";
 import { alter, go, query, to } from "../router";
 import { RunDetails } from "./run_details";
 
 type Run = Schemas["RunDetail"];
-
-/** What draws curves is a third of the page, and comes after the rest. */
-const Curves = lazily(async () => (await both(import("../components/curves"), styled("curves"))).Curves, false);
 
 const CHARTS = ["Loss", "Rate", "Norms", "Speed"] as const;
 type Chart = (typeof CHARTS)[number];
@@ -63,16 +59,10 @@ function AllRuns() {
       <h1>Runs</h1>
       {runs.error !== undefined && <Failed error={runs.error} />}
       {runs.data?.length === 0 && (
-        <p class="empty">
-          {running.value.length ? (
-            "A job is at work. If it trains, its run stands here as soon as it begins."
-          ) : (
-            <>
-              There are no runs here yet. <a href={to("/train", { project })}>Set one up</a>, or try the demo on{" "}
-              <a href="/">Home</a>.
-            </>
-          )}
-        </p>
+        <NoRuns>
+          There are no runs here yet. <a href={to("/train", { project })}>Set one up</a>, or try the demo on{" "}
+          <a href="/">Home</a>.
+        </NoRuns>
       )}
       {!!runs.data?.length && (
         <div class="panel">

@@ -92,7 +92,6 @@ function Says({ run }: { run: Run }) {
 const JUDGED: Record<string, string> = { under: "undertrained", well: "well trained", over: "overtrained" };
 
 function Files({ run }: { run: Run }) {
-  const [copied, setCopied] = useState("");
   const words = (lora: Run["loras"][number]) =>
     [
       lora.final ? "the result" : lora.epoch != null ? `epoch ${lora.epoch}` : lora.step != null && `step ${lora.step}`,
@@ -102,7 +101,7 @@ function Files({ run }: { run: Run }) {
   return (
     <div class="column">
       {run.loras.length === 0 && <p class="soft">No LoRA is saved yet.</p>}
-      <ul class="files">
+      <ul class="run-files">
         {[...run.loras].reverse().map((lora) => (
           <li key={lora.path} class="row">
             <div class="file">
@@ -118,12 +117,7 @@ function Files({ run }: { run: Run }) {
                 {lora.picked && <span class="tag running">keep</span>} {words(lora).join(" · ")}
               </span>
             </div>
-            <Button
-              kind="quiet"
-              icon="folder"
-              label={`Copy ${lora.name} into a folder…`}
-              onClick={() => setCopied(lora.path)}
-            />
+            <CopyLora path={lora.path} kind="quiet" icon="folder" label={`Copy ${lora.name} into a folder…`} />
             <Button
               kind="quiet"
               icon="copy"
@@ -133,9 +127,8 @@ function Files({ run }: { run: Run }) {
           </li>
         ))}
       </ul>
-      {copied && <CopyLora path={copied} onClose={() => setCopied("")} />}
       <h3>Folder</h3>
-      <p class="mono path">{run.path}</p>
+      <p class="mono breaks">{run.path}</p>
       {run.resume && (
         <>
           <h3>Go on from a terminal</h3>
@@ -172,7 +165,7 @@ function Settings({ run, path }: { run: Run; path: string }) {
       {compared.error !== undefined && <Failed error={compared.error} />}
       {rows?.length === 0 && <p class="soft">No setting differs.</p>}
       {!!rows?.length && (
-        <table class="settings-table">
+        <table class="settings-table lines">
           <thead>
             <tr>
               <th scope="col">Setting</th>
@@ -221,7 +214,7 @@ function Dataset({ path }: { path: string }) {
       {data?.steps?.because && <p>{data.steps.because}</p>}
       {data?.folders?.map((folder) => (
         <p key={folder.path}>
-          <span class="mono path">{folder.path}</span>
+          <span class="mono breaks">{folder.path}</span>
           <br />
           <span class="soft number">
             {quantity(folder.pictures, "picture")}, {folder.repeats === 1 ? "once" : `${folder.repeats} times`} each in

@@ -5,12 +5,12 @@ import { get, imageAddress, post } from "../api/client";
 import { Button } from "../components/button";
 import { Combobox } from "../components/combobox";
 import { Failed } from "../components/problems";
-import { baseName, quantity } from "../format";
+import { completeCaption, tagsOf } from "../components/tag_words";
+import { baseName, joined, quantity } from "../format";
 import { type Key, useKeys } from "../keys";
 import { query, to } from "../router";
 import { remember, remembered } from "../session";
-import { completeTag } from "./dataset_edit";
-import { DatasetStore, type Listing } from "./dataset_store";
+import type { Listing } from "./dataset_store";
 import { type Decision, type Item, SortQueue } from "./sort_queue";
 
 const KINDS = {
@@ -102,7 +102,6 @@ function Sort({ path, where, listing, names: all }: SortProps) {
   const [goesOn, setGoesOn] = useState(remembered("sort.goes-on") !== "no");
   const [at, setAt] = useState(0);
   const [tags, setTags] = useState<{ add: string[]; remove: string[] }>({ add: [], remove: [] });
-  const store = useMemo(() => new DatasetStore(path), [path]);
   // Those that lie in a folder of a key already are sorted.
   const names = useMemo(() => {
     const targets = rules.filter((rule) => rule.kind === "move" && rule.value).map((rule) => `${rule.value}/`);
@@ -117,13 +116,8 @@ function Sort({ path, where, listing, names: all }: SortProps) {
     [path],
   );
   const places = useMemo(() => new Map(listing.names.map((name, place) => [name, place])), [listing]);
-  const separator = listing.folder.includes("\\") ? "\\" : "/";
   const addressOf = (name: string) =>
-    imageAddress(
-      `${listing.folder}${separator}${name.replaceAll("/", separator)}`,
-      SIDE,
-      listing.versions[places.get(name)!],
-    );
+    imageAddress(joined(listing.folder, ...name.split("/")), SIDE, listing.versions[places.get(name)!]);
 
   useEffect(() => {
     const leave = () => document.visibilityState === "hidden" && void queue.flush();
@@ -158,7 +152,7 @@ function Sort({ path, where, listing, names: all }: SortProps) {
     if (!value) return;
     if (rule.kind === "move" || rule.kind === "copy")
       return decide(rule.key, { ...NOTHING, folder: value, copy_it: rule.kind === "copy" });
-    const more = value.split(",").flatMap((tag) => tag.trim() || []);
+    const more = tagsOf(value);
     if (goesOn) return decide(rule.key, { ...NOTHING, [rule.kind]: more });
     setTags((before) => {
       const these = before[rule.kind as "add" | "remove"];
@@ -259,7 +253,7 @@ function Sort({ path, where, listing, names: all }: SortProps) {
               <RuleRow
                 key={number}
                 rule={rule}
-                store={store}
+                path={path}
                 folders={foldersOf(listing)}
                 count={items.filter((item) => item.decision && item.key === rule.key).length}
                 doubled={rules.some((other, place) => place < number && other.key === rule.key && rule.key !== "")}
@@ -363,7 +357,7 @@ function Shown({ name, address, next }: { name: string; address: string; next: s
 
 interface RuleProps {
   rule: Rule;
-  store: DatasetStore;
+  path: string;
   folders: string[];
   count: number;
   doubled: boolean;
@@ -372,11 +366,11 @@ interface RuleProps {
   onPress: () => void;
 }
 
-function RuleRow({ rule, store, folders, count, doubled, onChange, onRemove, onPress }: RuleProps) {
+function RuleRow({ rule, path, folders, count, doubled, onChange, onRemove, onPress }: RuleProps) {
   const isFolder = rule.kind === "move" || rule.kind === "copy";
   const wrong = doubled ? "another key is the same" : RESERVED.includes(rule.key) ? "this key has another meaning" : "";
   async function complete(text: string, signal: AbortSignal) {
-    if (!isFolder) return completeTag(store, text, signal);
+    if (!isFolder) return completeCaption(path, text, signal);
     return folders.filter((folder) => folder !== text && folder.includes(text)).map((folder) => ({ text: folder }));
   }
   return (

@@ -4,15 +4,16 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { get, post, type Problem, type Schemas } from "../api/client";
 import { useFetched } from "../api/fetched";
 import { Button } from "../components/button";
-import { Chooser } from "../components/chooser";
+import { ChooseButton } from "../components/choose_button";
 import { Failed } from "../components/problems";
 import { Tabs } from "../components/tabs";
 import { droppedFiles, settingsAmong } from "../dropping";
 import { baseName, joined, quantity } from "../format";
 import { incomingSettings } from "../incoming";
 import { useKeys } from "../keys";
-import { lazily } from "../lazily";
+import { both, lazily } from "../lazily";
 import { alter, query } from "../router";
+import { styled } from "../styled";
 import { say, sayProblems } from "../components/notices";
 import { FileButton, NoPictures, PresetChoice, SectionLinks } from "./train_above";
 import { AdvicePanel } from "./train_advice";
@@ -102,7 +103,6 @@ function SetUp({ sections, project, ofProject: usual, begin }: Props) {
   const find = useSignal(query.value.get("find") ?? "");
   const [chosen, setChosen] = useState(0);
   const [source, setSource] = useState<ImportSource | null>(null);
-  const [choosing, setChoosing] = useState<"" | "data" | "settings">("");
   const [over, setOver] = useState(false);
   const [answers, setAnswers] = useState<Record<string, string>>({});
   const search = useRef<HTMLInputElement>(null);
@@ -211,11 +211,17 @@ function SetUp({ sections, project, ofProject: usual, begin }: Props) {
           <h1 class="cut">Train{project ? ` ${baseName(project)}` : ""}</h1>
           <span class="push" />
           <FileButton onFile={(file) => setSource({ file })} />
-          <Button icon="folder" onClick={() => setChoosing("settings")}>
+          <ChooseButton
+            icon="folder"
+            heading="Import settings"
+            kinds={["settings", "lora"]}
+            start={project || undefined}
+            onChoose={(path) => setSource({ path })}
+          >
             Import from a folder…
-          </Button>
+          </ChooseButton>
         </header>
-        {!hasData && <NoPictures project={project} onChoose={() => setChoosing("data")} />}
+        {!hasData && <NoPictures project={project} onChoose={(path) => change("data.path", path)} />}
         <PresetChoice
           chosen={draft.preset}
           onReveal={reveal}
@@ -322,29 +328,12 @@ function SetUp({ sections, project, ofProject: usual, begin }: Props) {
       {source && (
         <Import source={source} keeps={project ? OF_PROJECT : []} onTake={take} onClose={() => setSource(null)} />
       )}
-      {choosing === "data" && (
-        <Chooser
-          title="Choose the pictures"
-          kinds={["folder"]}
-          onChoose={(path) => (setChoosing(""), change("data.path", path))}
-          onClose={() => setChoosing("")}
-        />
-      )}
-      {choosing === "settings" && (
-        <Chooser
-          title="Import settings"
-          kinds={["settings", "lora"]}
-          start={project || undefined}
-          onChoose={(path) => (setChoosing(""), setSource({ path }))}
-          onClose={() => setChoosing("")}
-        />
-      )}
     </main>
   );
 }
 
 /** Few import anything: its code is loaded for who does. */
-const Import = lazily(async () => (await import("./train_import")).ImportDialog, false);
+const Import = lazily(async () => (await both(import("./train_import"), styled("run"))).ImportDialog, false);
 
 const NONE: readonly Problem[] = [];
 const NOT_SETTINGS: Problem = {

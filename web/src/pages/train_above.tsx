@@ -3,6 +3,7 @@ import { useRef } from "preact/hooks";
 import { get, type Schemas } from "../api/client";
 import { useFetched } from "../api/fetched";
 import { Button } from "../components/button";
+import { ChooseButton } from "../components/choose_button";
 import { valueText } from "../format";
 import { to } from "../router";
 import { type Draft, isGiven } from "./train_draft";
@@ -31,7 +32,7 @@ export function FileButton({ onFile }: { onFile: (file: File) => void }) {
   );
 }
 
-export function NoPictures({ project, onChoose }: { project: string; onChoose: () => void }) {
+export function NoPictures({ project, onChoose }: { project: string; onChoose: (folder: string) => void }) {
   return (
     <div class="panel empty">
       <p>
@@ -40,9 +41,9 @@ export function NoPictures({ project, onChoose }: { project: string; onChoose: (
           : "Choose what to train on: a project in the bar above, or any folder of pictures."}
       </p>
       <div class="row">
-        <Button kind="primary" icon="folder" onClick={onChoose}>
+        <ChooseButton kind="primary" icon="folder" heading="Choose the pictures" kinds={["folder"]} onChoose={onChoose}>
           Choose a folder…
-        </Button>
+        </ChooseButton>
         {project && (
           <a class="button" href={to("/", { project })}>
             Copy pictures in

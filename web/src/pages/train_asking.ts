@@ -1,5 +1,6 @@
 // What the server says of a draft: its plan, one for each variant, and advice for its pictures.
 import { useEffect, useRef, useState } from "preact/hooks";
+import { useRested } from "../api/fetched";
 import { post, type Schemas } from "../api/client";
 import { countOf, type Draft, firstVariants, type Values, type Variant } from "./train_draft";
 
@@ -36,31 +37,25 @@ export function usePlans(draft: Draft, project: Values, ready: boolean): Planned
   const [planned, setPlanned] = useState(NOTHING);
   const [asked, setAsked] = useState(0);
   const key = JSON.stringify([draft, project, ready, asked]);
-  useEffect(() => {
-    if (!ready) return;
-    setPlanned((before) => ({ ...before, waits: true }));
-    const controller = new AbortController();
-    const { signal } = controller;
+  async function askAll(signal: AbortSignal) {
     const values = { ...project, ...draft.values };
     const ask = (more: Values) =>
       post("/api/plan", { body: { preset: draft.preset || null, values: { ...values, ...more } }, signal });
-    const timer = setTimeout(async () => {
-      const count = countOf(draft.several);
-      const variants = firstVariants(draft.several);
-      try {
-        const answers: PlanAnswer[] = [];
-        for (const variant of variants) answers.push(await ask(variant.values));
-        const command = count > 1 ? (await ask({})).command : answers[0]!.command;
-        setPlanned({ count, variants, answers, command, error: undefined, waits: false });
-      } catch (error) {
-        if (!signal.aborted) setPlanned((before) => ({ ...before, error, waits: false }));
-      }
-    }, REST);
-    return () => {
-      clearTimeout(timer);
-      controller.abort();
-    };
-  }, [key]);
+    const count = countOf(draft.several);
+    const variants = firstVariants(draft.several);
+    const answers: PlanAnswer[] = [];
+    for (const variant of variants) answers.push(await ask(variant.values));
+    const command = count > 1 ? (await ask({})).command : answers[0]!.command;
+    return { count, variants, answers, command };
+  }
+  useEffect(() => void (ready && setPlanned((before) => ({ ...before, waits: true }))), [key]);
+  useRested(
+    [key],
+    (signal) => (ready ? askAll(signal) : null),
+    (found) => setPlanned({ ...found, error: undefined, waits: false }),
+    (error) => setPlanned((before) => ({ ...before, error, waits: false })),
+    REST,
+  );
   return { ...planned, again: () => setAsked(asked + 1) };
 }
 
@@ -71,23 +66,17 @@ export function useAdvice(data: string, model: string, answers: Record<string, s
   const [advice, setAdvice] = useState<Advice | null>(null);
   const about = useRef("");
   const key = JSON.stringify([data, model, answers]);
-  useEffect(() => {
-    if (!ready || !data || about.current === key) return;
-    const controller = new AbortController();
-    const timer = setTimeout(() => {
-      post("/api/advice", { body: { data, model, answers }, signal: controller.signal }).then(
-        (answer) => {
-          about.current = key;
-          setAdvice(answer);
-        },
-        () => {}, // What stands in its way is said by the plan.
-      );
-    }, QUIET);
-    return () => {
-      clearTimeout(timer);
-      controller.abort();
-    };
-  }, [key, ready]);
+  useRested(
+    [key, ready],
+    (signal) =>
+      ready && data && about.current !== key ? post("/api/advice", { body: { data, model, answers }, signal }) : null,
+    (answer) => {
+      about.current = key;
+      setAdvice(answer);
+    },
+    () => {}, // What stands in its way is said by the plan.
+    QUIET,
+  );
   // Of other pictures it says nothing.
   return about.current === key || advice === null || sameData(about.current, key) ? advice : null;
 }

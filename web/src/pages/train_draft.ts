@@ -1,5 +1,6 @@
 // What is being set up on the Train page: settings, several values of some, and what that gives.
 import type { Schemas } from "../api/client";
+import { shellWord } from "../format";
 import { remember, remembered } from "../session";
 
 export type Setting = Schemas["SettingRecord"];
@@ -199,16 +200,13 @@ export function isAsAdvised(setting: Setting, given: unknown, effective: unknown
   return textOf(setting, effective) === text || textOf(setting, setting.default) === text;
 }
 
-const PLAIN_WORD = /^[\w@%+=:,./-]+$/;
-
 /** As a list of values takes it: one with a comma of its own stands in quotes. */
 const quoted = (text: string): string => (/[,"']/.test(text) && !text.startsWith("[") ? JSON.stringify(text) : text);
 
 /** A command that queues every combination, made of the one that trains without them. */
 export function sweepCommand(command: string, several: Several): string {
   const options = Object.entries(several).map(([path, texts]) => {
-    const word = `${path}=${texts.map(quoted).join(",")}`;
-    return `--sweep ${PLAIN_WORD.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`}`;
+    return `--sweep ${shellWord(`${path}=${texts.map(quoted).join(",")}`)}`;
   });
   return command.replace(/^lorasmith /, `lorasmith queue add ${options.join(" ")} `);
 }

@@ -2,9 +2,9 @@
 import { useEffect, useId, useState } from "preact/hooks";
 import type { Problem, Schemas } from "../api/client";
 import { Button } from "../components/button";
-import { Chooser } from "../components/chooser";
+import { ChooseButton } from "../components/choose_button";
 import { FieldProblems } from "../components/problems";
-import { parentOf, valueText } from "../format";
+import { folderIn, valueText } from "../format";
 import { Folders } from "./train_folders";
 import { isAsAdvised, type Setting, textOf, valueOf } from "./train_draft";
 
@@ -226,7 +226,6 @@ function Control(props: ControlProps) {
 function TextControl({ setting, value, several, effective, problems, id, described, ...on }: ControlProps) {
   const { onChange, onSeveral } = on;
   const [text, setText] = useTyped(several ? several.join(", ") : textOf(setting, value));
-  const [choosing, setChoosing] = useState(false);
   const isNumber = setting.input === "number" || setting.input === "integer";
   const usual = textOf(setting, effective ?? setting.default);
   const known = [...setting.choices, ...setting.suggestions];
@@ -266,14 +265,13 @@ function TextControl({ setting, value, several, effective, problems, id, describ
           ))}
         </datalist>
       )}
-      {isFile && <Button icon="folder" label={`Choose ${setting.path}`} onClick={() => setChoosing(true)} />}
-      {choosing && (
-        <Chooser
-          title={`Choose ${setting.path}`}
+      {isFile && (
+        <ChooseButton
+          icon="folder"
+          label={`Choose ${setting.path}`}
           kinds={setting.path === "model.path" ? ["lora", "folder"] : ["folder", "lora", "text"]}
-          start={typeof value === "string" && value.includes("/") ? parentOf(value) : undefined}
-          onChoose={(path) => (setChoosing(false), onChange(setting.path, path))}
-          onClose={() => setChoosing(false)}
+          start={typeof value === "string" ? folderIn(value) : undefined}
+          onChoose={(path) => onChange(setting.path, path)}
         />
       )}
     </>

@@ -1,7 +1,6 @@
 // Several folders of pictures, each with what it has of its own.
-import { useState } from "preact/hooks";
 import { Button } from "../components/button";
-import { Chooser } from "../components/chooser";
+import { ChooseButton } from "../components/choose_button";
 
 type Folder = Record<string, unknown>;
 
@@ -12,6 +11,7 @@ interface Props {
   onChange: (folders: Folder[] | undefined) => void;
 }
 
+const HEADING = "Choose a folder of pictures";
 const SHOWN = new Set(["path", "repeats", "reg", "caption"]);
 
 /** What numbers are written as; other words stay, so that the plan says what is wrong with them. */
@@ -19,7 +19,6 @@ const numberOf = (text: string): unknown => (/^\d+$/.test(text.trim()) ? Number(
 
 export function Folders({ id, described, value, onChange }: Props) {
   const folders = (Array.isArray(value) ? value : []) as Folder[];
-  const [choosing, setChoosing] = useState<number | null>(null);
 
   function change(index: number, name: string, next: unknown) {
     const isNothing = next === "" || next === false;
@@ -62,7 +61,13 @@ export function Folders({ id, described, value, onChange }: Props) {
                         value={String(folder.path ?? "")}
                         onInput={(event) => change(index, "path", event.currentTarget.value)}
                       />
-                      <Button icon="folder" label={`Choose ${where}`} onClick={() => setChoosing(index)} />
+                      <ChooseButton
+                        icon="folder"
+                        label={`Choose ${where}`}
+                        heading={HEADING}
+                        kinds={["folder"]}
+                        onChoose={(path) => change(index, "path", path)}
+                      />
                     </span>
                     {others.length > 0 && (
                       <span class="soft small mono">
@@ -113,21 +118,14 @@ export function Folders({ id, described, value, onChange }: Props) {
           </tbody>
         </table>
       )}
-      <Button icon="add" onClick={() => setChoosing(folders.length)}>
+      <ChooseButton
+        icon="add"
+        heading={HEADING}
+        kinds={["folder"]}
+        onChoose={(path) => onChange([...folders, { path }])}
+      >
         Add a folder…
-      </Button>
-      {choosing !== null && (
-        <Chooser
-          title="Choose a folder of pictures"
-          kinds={["folder"]}
-          onClose={() => setChoosing(null)}
-          onChoose={(path) => {
-            setChoosing(null);
-            if (choosing < folders.length) change(choosing, "path", path);
-            else onChange([...folders, { path }]);
-          }}
-        />
-      )}
+      </ChooseButton>
     </div>
   );
 }

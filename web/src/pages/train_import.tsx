@@ -73,7 +73,7 @@ export function ImportDialog({ source, keeps, onTake, onClose }: Props) {
       }
     >
       <div class="column">
-        <p class="mono path">{name}</p>
+        <p class="mono breaks">{name}</p>
         {error !== undefined && <Failed error={error} />}
         {found && found.problems.length > 0 && (
           <>
@@ -90,7 +90,7 @@ export function ImportDialog({ source, keeps, onTake, onClose }: Props) {
           </label>
         )}
         {found && (
-          <table class="settings-table of-import">
+          <table class="settings-table of-import lines">
             <thead>
               <tr>
                 <th scope="col">Setting</th>

@@ -1,16 +1,12 @@
 // What training with these settings would do and take, as it is set up.
 import type { Schemas } from "../api/client";
 import { Button } from "../components/button";
+import { Curves } from "../components/on_demand";
 import { Failed, Problems } from "../components/problems";
-import { both, lazily } from "../lazily";
-import { styled } from "../styled";
 import { bytes, duration, figure, percent, quantity } from "../format";
 import type { Plan, Planned } from "./train_asking";
 import type { Setting, Values } from "./train_draft";
 import { settingsOf } from "./train_draft";
-
-/** The plan comes later than the form, and what draws its graph is larger than all of the page. */
-const Curves = lazily(async () => (await both(import("../components/curves"), styled("curves"))).Curves, false);
 
 interface Props {
   planned: Planned;
@@ -96,7 +92,7 @@ function VariantTable({ planned, chosen, onChoose }: Pick<Props, "planned" | "ch
   const more = planned.count - planned.answers.length;
   return (
     <div class="scrolls">
-      <table class="variants">
+      <table class="variants lines">
         <caption class="unseen">Trainings that will be queued</caption>
         <thead>
           <tr>
@@ -222,7 +218,7 @@ function Figures({ plan }: { plan: Plan }) {
         </dd>
         <dt>Files</dt>
         <dd>
-          {quantity(plan.files.length, "LoRA file")} in <span class="mono path">{plan.folder}</span>
+          {quantity(plan.files.length, "LoRA file")} in <span class="mono breaks">{plan.folder}</span>
         </dd>
       </dl>
     </>
@@ -319,7 +315,7 @@ function Pictures({ plan }: { plan: Plan }) {
       <ul class="column small">
         {plan.folders.map((folder) => (
           <li key={folder.path}>
-            <span class="mono path">{folder.path}</span>{" "}
+            <span class="mono breaks">{folder.path}</span>{" "}
             <span class="soft number">
               {quantity(folder.pictures, "picture")} × {quantity(folder.repeats, "repeat")} = {folder.samples}
               {folder.reg ? ", to regularise by" : ""}; {quantity(folder.captions, "caption")}
@@ -332,7 +328,7 @@ function Pictures({ plan }: { plan: Plan }) {
       {plan.held_out.length > 0 && (
         <p class="soft small">{quantity(plan.held_out.length, "picture")} held out, to measure the loss on.</p>
       )}
-      <table class="buckets">
+      <table class="buckets lines">
         <caption class="unseen">Sizes that pictures are trained at</caption>
         <thead>
           <tr>

@@ -1,20 +1,17 @@
-// What a change does to captions and files, before it is done: every one of them, before and after.
+// What changes of captions and files do before they are done, and carrying them out.
+import { useEffect, useState } from "preact/hooks";
 import type { Schemas } from "../api/client";
+import { useRested } from "../api/fetched";
+import { Button } from "../components/button";
+import { say } from "../components/notices";
+import { Picture } from "../components/picture";
+import { Failed, Problems } from "../components/problems";
+import { tagsOf } from "../components/tag_words";
 import { quantity } from "../format";
-import { Button } from "./button";
-import { Picture } from "./picture";
-import { Problems } from "./problems";
+import type { Changes, DatasetStore } from "./dataset_store";
 
-type Changes = Schemas["ChangesRecord"];
 type Row = Schemas["ChangeRow"];
-
-interface Props {
-  changes: Changes;
-  rows: readonly Row[];
-  /** An image's path and version, by its name. */
-  imageOf: (name: string) => { path: string; v: string } | null;
-  onMore?: (() => unknown) | undefined;
-}
+type Of = "selection" | "shown";
 
 const KINDS: Record<Row["kind"], string> = {
   write: "changed",
@@ -31,7 +28,73 @@ export function countsText(changes: Changes): string {
   return parts.join(", ") || "nothing to change";
 }
 
-export function ChangesPreview({ changes, rows, imageOf, onMore }: Props) {
+/** Says what was done, and how it is taken back; done once it is to be seen. */
+export async function carriedOut(store: DatasetStore, word: string, done: Changes): Promise<void> {
+  say(`${word}: ${countsText(done)}`, store.takeBack(done.entry));
+  await store.reload();
+}
+
+/** Which pictures a change is of: those chosen, else those shown. */
+export function useTarget(store: DatasetStore) {
+  const [of, setOf] = useState<Of | null>(null);
+  const selected = store.selected.value.size;
+  const effective: Of = of === "shown" || !selected ? "shown" : "selection";
+  const subset = store.subset.value;
+  const names =
+    effective === "selection"
+      ? [...store.selected.value]
+      : subset
+        ? store.shown.value.map((place) => store.names.value[place]!)
+        : null;
+  const question = names ? { images: names, where: "" } : { images: null, where: store.shownWhere.value };
+  const choice = (
+    <div class="row wrap" role="group" aria-label="Which pictures">
+      <Button aria-pressed={effective === "selection"} disabled={!selected} onClick={() => setOf("selection")}>
+        {quantity(selected, "chosen picture")}
+      </Button>
+      <Button aria-pressed={effective === "shown"} onClick={() => setOf("shown")}>
+        {store.shownWhere.value || subset ? `${store.shown.value.length} shown` : `all ${store.shown.value.length}`}
+      </Button>
+    </div>
+  );
+  return { question, choice, count: names ? names.length : store.shown.value.length };
+}
+
+interface Preview {
+  changes: Changes | null;
+  rows: readonly Row[];
+  error: unknown;
+  /** It is of another question than is asked now. */
+  stale: boolean;
+}
+const NO_PREVIEW: Preview = { changes: null, rows: [], error: undefined, stale: false };
+
+/** What a change would do, asked for anew whenever its question or the dataset is another, a part at a time. */
+export function usePreview(
+  store: DatasetStore,
+  question: object | null,
+  ask: (part: { offset: number; limit: number }, signal?: AbortSignal) => Promise<Changes>,
+): Preview & { more: () => Promise<void> } {
+  const [state, setState] = useState(NO_PREVIEW);
+  const of = [JSON.stringify(question), store.changes.value];
+  useEffect(() => setState((before) => (question ? { ...before, stale: true } : NO_PREVIEW)), of);
+  useRested(
+    of,
+    (signal) => (question ? ask({ offset: 0, limit: 50 }, signal) : null),
+    (found) => setState({ ...NO_PREVIEW, changes: found, rows: found.rows }),
+    (error) => setState({ ...NO_PREVIEW, error }),
+  );
+  async function more() {
+    const found = await ask({ offset: state.rows.length, limit: 200 });
+    setState((before) => ({ ...before, rows: [...before.rows, ...found.rows] }));
+  }
+  return { ...state, more };
+}
+
+export function ChangesPreview({ store, preview }: { store: DatasetStore; preview: ReturnType<typeof usePreview> }) {
+  const { changes, rows, error, more } = preview;
+  if (error !== undefined) return <Failed error={error} />;
+  if (!changes) return null;
   const tags = changes.tags.slice(0, 12);
   return (
     <div class="changes">
@@ -63,10 +126,10 @@ export function ChangesPreview({ changes, rows, imageOf, onMore }: Props) {
       )}
       <ol class="change-rows" aria-label="Changes">
         {rows.map((row) => {
-          const image = row.image ? imageOf(row.image) : null;
+          const image = row.image && store.places.value.has(row.image) ? row.image : "";
           return (
             <li key={`${row.file} ${row.kind}`}>
-              {image && <Picture path={image.path} v={image.v} size={96} alt="" />}
+              {image && <Picture path={store.imagePath(image)} v={store.versionOf(image)} size={96} alt="" />}
               <div>
                 <div class="small soft cut" title={row.file}>
                   {row.file}
@@ -81,8 +144,8 @@ export function ChangesPreview({ changes, rows, imageOf, onMore }: Props) {
           );
         })}
       </ol>
-      {rows.length < changes.total && onMore && (
-        <Button onClick={onMore}>
+      {rows.length < changes.total && (
+        <Button onClick={more}>
           Show more ({rows.length} of {changes.total})
         </Button>
       )}
@@ -114,13 +177,11 @@ function Difference({ before, after }: { before: string; after: string }) {
   );
 }
 
-const tagsOf = (text: string): string[] => text.split(/[,\n]/).flatMap((tag) => tag.trim() || []);
-
 type Part = ["+" | "-" | "=" | "…", string];
 const AROUND = 2;
 
 /** The longest common sequence of two lists of tags, and what is not of it. */
-export function difference(before: string[], after: string[]): Part[] {
+function difference(before: string[], after: string[]): Part[] {
   const longest = before.map(() => new Uint16Array(after.length + 1));
   longest.push(new Uint16Array(after.length + 1));
   for (let i = before.length - 1; i >= 0; i--)

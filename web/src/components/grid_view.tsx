@@ -1,5 +1,6 @@
 // What grids of thousands have in common: only the rows in sight are on the page.
 import { useSignal } from "@preact/signals";
+import type { ComponentChildren, HTMLAttributes, JSX } from "preact";
 import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 
 /** px between cells, and around them. */
@@ -7,6 +8,8 @@ export const GAP = 8;
 /** ms of rest after which pictures are asked for: who scrolls past ten thousand asks for none of them. */
 const REST = 60;
 const OVERSCAN = 1;
+/** px below the last row, so that it can be brought above a notice. */
+const ROOM = 64;
 
 /** The part of a grid that is seen in `box`, for `count` cells of that many px. */
 export function useGridView(count: number, width: number, height: number) {
@@ -52,8 +55,8 @@ export function useGridView(count: number, width: number, height: number) {
     const element = box.current!;
     const top = Math.floor(index / columns) * step;
     if (top < element.scrollTop) element.scrollTop = top;
-    const below = top + step + GAP - element.clientHeight;
-    if (below > element.scrollTop) element.scrollTop = below;
+    const below = top + step + GAP + ROOM - element.clientHeight;
+    if (below > element.scrollTop) element.scrollTop = Math.min(below, top);
   }
 
   // Once it is known how large the grid is, the cell that one has come for is in sight.
@@ -82,5 +85,59 @@ export function useGridView(count: number, width: number, height: number) {
     return moves[key];
   }
 
-  return { box, resting, step, columns, rows, visible, first, reveal, useRevealed, moved };
+  return { box, resting, count, width, step, columns, rows, visible, first, reveal, useRevealed, moved };
+}
+
+interface Props extends Pick<HTMLAttributes<HTMLDivElement>, "onKeyDown" | "onPointerDown" | "onDblClick"> {
+  view: ReturnType<typeof useGridView>;
+  class?: string;
+  label: string;
+  /** What ids of cells begin with: "card" for card-0, card-1. */
+  name: string;
+  /** The cell that one is at; -1 for none. */
+  at: number;
+  /** A cell by its number; px from the left. */
+  cell: (index: number, left: number) => JSX.Element;
+  /** Over the rows. */
+  children?: ComponentChildren;
+}
+
+export function GridBox({ view, class: more = "", label, name, at, cell, children, ...events }: Props) {
+  const { count, width, step, columns, rows, visible, first } = view;
+  const some: JSX.Element[] = [];
+  for (let row = first; row < Math.min(rows, first + visible); row++) {
+    const cells: JSX.Element[] = [];
+    for (let column = 0; column < columns && row * columns + column < count; column++)
+      cells.push(cell(row * columns + column, GAP + column * (width + GAP)));
+    some.push(
+      // The same elements are filled anew while one scrolls.
+      <div
+        key={row % visible}
+        role="row"
+        aria-rowindex={row + 1}
+        style={{ transform: `translateY(${GAP + row * step}px)` }}
+      >
+        {cells}
+      </div>,
+    );
+  }
+  return (
+    <div
+      ref={view.box}
+      class={`card-grid ${more}`}
+      role="grid"
+      aria-label={label}
+      aria-multiselectable="true"
+      aria-rowcount={rows}
+      aria-colcount={columns}
+      aria-activedescendant={at >= 0 ? `${name}-${at}` : undefined}
+      tabIndex={0}
+      {...events}
+    >
+      <div class="card-rows" role="presentation" style={{ height: `${rows * step + GAP + ROOM}px` }}>
+        {some}
+        {children}
+      </div>
+    </div>
+  );
 }
