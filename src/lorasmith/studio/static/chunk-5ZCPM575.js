@@ -1,3 +1,0 @@
-import{b as k,d as T}from"./chunk-FAZJDF5D.js";import{d as b,e as l,g as o,i as c}from"./chunk-C4LWDG7K.js";function S(i,w,h=[]){let[m,s]=b({data:void 0,error:void 0,loading:!0}),e=o(null),a=o(!1),f=o(i);f.current=i;let r=c(t=>{if(e.current&&!t){a.current=!0;return}e.current?.abort();let d=new AbortController;e.current=d,a.current=!1,s(n=>({data:t?void 0:n.data,error:void 0,loading:!0})),f.current(d.signal).then(n=>g({data:n,error:void 0}),n=>g({error:n}));function g(n){e.current===d&&(e.current=null,s(C=>({data:n.data??C.data,error:n.error,loading:!1})),a.current&&r(!1))}},[]);l(()=>(r(!0),()=>{e.current?.abort(),e.current=null}),w);let u=h.join(`
-`);l(()=>u?k(t=>T(t,...u.split(`
-`))&&r(!1)):void 0,[u]);let p=c(()=>r(!1),[]);return{...m,reload:p}}export{S as a};

@@ -1,1 +1,0 @@
-var t=new Map;function a(...o){return Promise.all(o.map(r=>t.get(r)??d(r)))}function d(o){let r=new Promise((n,s)=>{let e=document.createElement("link");e.rel="stylesheet",e.href=`/${o}.css`,e.onload=()=>n(),e.onerror=()=>{e.remove(),t.delete(o),s(new Error(`${e.href} could not be loaded`))},document.head.append(e)});return t.set(o,r),r}export{a};
