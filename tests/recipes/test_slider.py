@@ -15,6 +15,7 @@ from tests.docs.test_docs import ROOT, command_lines
 from tests.recipes.runs import FAST, dark_and_bright, losses, run_here
 
 from lorasmith.adapters.file import load_lora
+from lorasmith.core.files import read_safetensors_header
 
 HAT = ["--slider.positive", "top hat", "--slider.negative", "no hat"]
 
@@ -50,6 +51,11 @@ def test_learns_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
     run_here(command(tmp_path / "out", 6, **settings))
     by_step = losses(tmp_path / "out" / "slider")
     assert sum(by_step[n] for n in (4, 5, 6)) < 0.9 * sum(by_step[n] for n in (1, 2, 3))
+    metadata = read_safetensors_header(tmp_path / "out" / "slider" / "slider.safetensors").metadata
+    assert metadata["ss_num_train_images"] == "0"
+    assert metadata["ss_dataset_dirs"] == "{}"
+    page = (tmp_path / "out" / "slider" / "slider.md").read_text(encoding="utf-8")
+    assert "| strength | -2 to 2; at 0 nothing changes |" in page
     goes_on_exactly(tmp_path / "out" / "slider", 6)
 
 

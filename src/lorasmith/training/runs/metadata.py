@@ -108,6 +108,10 @@ def training_facts(run: Run, step: int) -> TrainingFacts:
         max_grad_norm=settings.optimizer.max_grad_norm,
         training_comment=settings.save.comment or None,
     )
+    if not run_plan.has_images:  # Its items are prompts.
+        facts = replace(
+            facts, num_train_images=0, bucket_info={}, dataset_dirs={}, tag_frequency={}
+        )
     facts = _based(facts, run)
     facts = _validated(facts, settings.validation, len(run_plan.held_out.images))
     return _weighed(_augmented(facts, settings.augment), settings.loss)

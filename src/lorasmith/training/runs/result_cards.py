@@ -95,9 +95,7 @@ def model_card(run: Run, trigger: str) -> str:
         "trigger": f"`{_plain(trigger)}`" if trigger else "none",
         "trained as": _trained_as(run.folder, settings),
         "base model": f"{_plain(run.model_name)} ({architecture.summary})",
-        "strength": f"{STRENGTH:g}, as it was trained; less where it takes over too much"
-        if kind_of(settings).has_strength
-        else "",
+        "strength": _strength(settings),
         "clip skip": str(settings.model.clip_skip),
         "kind": kind_of(settings).describe(settings, run.trained),
         "trained on": f"{_data(run)}, {_length(run)}",
@@ -111,6 +109,14 @@ def model_card(run: Run, trigger: str) -> str:
     lines += [f"| {name} | {value.replace('|', '/')} |" for name, value in rows.items() if value]
     lines += ["", "## Tested on", "", *_tests(run)]
     return "\n".join(lines) + "\n"
+
+
+def _strength(settings: TrainSettings) -> str:
+    kind = kind_of(settings)
+    if kind.strengths:
+        return f"{kind.strengths[0]:g} to {kind.strengths[-1]:g}; at 0 nothing changes"
+    text = f"{STRENGTH:g}, as it was trained; less where it takes over too much"
+    return text if kind.has_strength else ""
 
 
 def _trained_as(folder: RunFolder, settings: TrainSettings) -> str:
