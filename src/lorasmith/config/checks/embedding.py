@@ -33,6 +33,12 @@ def _one_init_for_each(s: TrainSettings) -> Iterator[Problem]:
         yield Problem("embedding.init", what, "give one text for all, or one for each name")
 
 
+def _init_is_something(s: TrainSettings) -> Iterator[Problem]:
+    if any(not text.strip() for text in s.embedding.init):
+        what = "has an empty text, which nothing starts from"
+        yield Problem("embedding.init", what, 'say "random", or what it is like')
+
+
 def _something_changes(s: TrainSettings) -> Iterator[Problem]:
     if s.optimizer.lr_of("embedding") == 0:
         what = "the learning rate of the vectors is 0: nothing would change"
@@ -74,8 +80,8 @@ def _room_in_prompts(s: TrainSettings) -> Iterator[Problem]:
 
 
 CONTRADICTIONS: tuple[Check, ...] = (
-    *(_names_differ, _one_init_for_each, _something_changes, _avoids_one_thing),
-    _captions_change_their_meaning,
+    *(_names_differ, _one_init_for_each, _init_is_something, _something_changes),
+    *(_avoids_one_thing, _captions_change_their_meaning),
 )
 
 ODDITIES: tuple[Check, ...] = (_room_in_prompts, _high_rate)

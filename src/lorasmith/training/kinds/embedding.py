@@ -224,6 +224,7 @@ class EmbeddingKind(FlatKind):
 
     size_name = "vectors"
     modelspec = "/textual-inversion"
+    files = "embeddings"
     has_strength = False
 
     def __init__(self, *, bundled: bool = False) -> None:

@@ -361,6 +361,8 @@ class FlatKind(PlainKind):
     """A :class:`Kind` of parameters beside the base's weights, few enough for one flat tensor."""
 
     large_files = False
+    files = "LoRA files"
+    """What it writes, in the plural."""
 
     def groups(
         self, settings: TrainSettings, trained: Trained, compute: torch.dtype
@@ -383,4 +385,4 @@ class FlatKind(PlainKind):
     def disk(self, settings: TrainSettings, planned: Trained, checkpoint: OpenedCheckpoint) -> Disk:
         values = sum(group.size for group in planned.parameter_groups())
         file = values * PRECISIONS[settings.save.precision].itemsize
-        return Disk("LoRA files", file, values * int(4 * (1 + values_beside(settings))))
+        return Disk(self.files, file, values * int(4 * (1 + values_beside(settings))))

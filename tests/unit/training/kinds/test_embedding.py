@@ -29,6 +29,7 @@ from lorasmith.training.kinds.table import kind_of
 from lorasmith.training.lr_schedules import learning_rate
 from lorasmith.training.objective import MicroBatch, build_objective
 from lorasmith.training.optim import build_optimizer, flat_groups
+from lorasmith.training.plan import make_plan
 from lorasmith.training.setup.preflight import RunPlan, preflight
 from lorasmith.training.setup.processes import Processes
 from lorasmith.training.sources import LiveText
@@ -251,6 +252,7 @@ def test_numbers_that_are_none_are_not_written(tmp_path: Path) -> None:
         ({"embedding__names": "a.b"}, "'.' means something else"),
         ({"embedding__names": "a/b"}, "cannot be a file name"),
         ({"embedding__init": '["a", "b"]'}, "has 2 texts for 1 name"),
+        ({"embedding__init": '[""]'}, "an empty text, which nothing starts from"),
         ({"embedding__vectors": "0"}, "from 1 to 75"),
         ({"embedding__negative": "true", "embedding__names": "a, b"}, "pairs say one thing"),
         ({"embedding__negative": "true", "train__kind": "lora+embedding"}, "without a LoRA"),
@@ -293,6 +295,8 @@ def test_the_trigger_is_the_name_of_the_word_the_run_and_the_file(planned) -> No
     assert plan.settings.optimizer.lr_of("embedding") == 5e-3
     assert plan.origins["optimizer.lr"] == "train.kind embedding"
     assert plan.preservation is None
+    disk = make_plan(plan.settings).disk
+    assert disk["embeddings"] == 2 * 4 * 64, "of a file in half precision"
 
 
 @pytest.mark.parametrize(
