@@ -67,9 +67,21 @@ def test_files_of_its_words_go_with_a_run_that_is_removed(tmp_path: Path) -> Non
     assert (place / "murk.safetensors").is_file()
     restore_run(kept)
     assert {name: data for name, data in files(place).items() if ".trash" not in name} == before
+    assert RunFolder(place / ".." / "runs" / hidden.name).further_files
     new = rename_run(hidden, "blarg")
     assert RunFolder(new).further_files == [folder / "murk.safetensors"]
     assert (folder / "murk.safetensors").is_file()
+
+
+@pytest.mark.parametrize("name", ["../../precious.txt", "x/../../../precious.txt", "/precious.txt"])
+def test_no_file_outside_goes_with_a_run(tmp_path: Path, name: str) -> None:
+    """Whoever wrote the run.json of a folder that was unpacked here may have named anything."""
+    precious = tmp_path / "precious.txt"
+    precious.write_text("x")
+    run = write_run(tmp_path / "a" / "runs" / ".zorp.lorasmith")
+    write_info(RunFolder(run), further_files=[name if name[0] != "/" else str(precious)])
+    assert remove_run(run) is not None
+    assert precious.is_file()
 
 
 def test_a_lora_file_gets_another_name_with_what_lies_beside_it(tmp_path: Path) -> None:

@@ -208,10 +208,7 @@ def rename_lora(lora: Path, name: str, ledger: Ledger | None = None) -> Path:
     if (run := run_of_file(lora)) is not None:
         hint = f"rename the run: lorasmith runs rename {shell_word(run.handle)} NAME"
         raise RunError.of(lora, "is a file of a run, whose name it has", hint)
-    problem = new_name_problem(name, _LONGEST_NAME) or next(
-        (f"it has {s!r}" for s in "<>:" if s in name), ""
-    )
-    if problem:
+    if problem := new_name_problem(name, _LONGEST_NAME):
         raise RunError.of("name", f"{name!r} cannot name a LoRA: {problem}", "choose another")
     if name == lora.stem:
         return lora

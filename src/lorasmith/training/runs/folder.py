@@ -164,7 +164,10 @@ class RunFolder:
         with contextlib.suppress(RunError):  # Of a damaged file nothing is known.
             names = read_info(self).get("further_files")
         names = map(str, names) if isinstance(names, list) else []
-        return [self.loras / name if "/" in name else self.beside(name) for name in names]
+        # Whoever moves them with the run must not be led elsewhere by a file that is somebody's.
+        inside = (name for name in names if ".." not in Path(name).parts)
+        files = [self.loras / name if "/" in name else self.beside(name) for name in inside]
+        return [path for path in files if path.is_relative_to(self.loras)]
 
     def further_name(self, path: Path) -> str:
         """What ``run.json`` calls one of :attr:`further_files`: of a file beside the result what
