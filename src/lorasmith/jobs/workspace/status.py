@@ -118,7 +118,7 @@ class StatusRequest(JobRequest):
             UserError: there is no such folder.
         """
         # A project is a workspace of its own, or lies in one.
-        place = self.project.absolute()
+        place = Path(os.path.abspath(self.project))
         ledger = ledger_of(place) or ledger_of(place.parent)
         return ProjectReader().status(place, ledger)
 

@@ -188,7 +188,8 @@ def test_on_the_command_line(project: Path) -> None:
     assert result.exit_code == 0
     assert "to do    captions  2 missing" in result.stdout
     assert f"Next: lorasmith dataset tag {project / 'dataset'}" in result.stdout
-    told = json.loads(CliRunner().invoke(cli, ["status", str(project), "--json"]).stdout)
+    place = str(project / "dataset" / "..")
+    told = json.loads(CliRunner().invoke(cli, ["status", place, "--json"]).stdout)
     assert (told["name"], told["next"], len(told["steps"])) == ("zorp", "captions", 7)
     nowhere = CliRunner().invoke(cli, ["status", str(project / "nowhere")])
     assert nowhere.exit_code == 2
