@@ -28,7 +28,7 @@ from safetensors.torch import save
 from lorasmith.cli.control import status_lines
 from lorasmith.config.load import load_settings
 from lorasmith.config.sections.data import CaptionSettings
-from lorasmith.core.errors import UserError
+from lorasmith.core.errors import PromptError, UserError
 from lorasmith.core.events import Request
 from lorasmith.core.files import parse_json, parse_safetensors_header
 from lorasmith.core.terminal import clean, escaped
@@ -64,6 +64,8 @@ from lorasmith.data.images import glance, load_alpha, load_image, read_header
 from lorasmith.data.layout import find_folders, folder_caption
 from lorasmith.data.recorded_crops import parse_region
 from lorasmith.formats import block_weights
+from lorasmith.formats.embedding_header import read_embedding_header
+from lorasmith.formats.embedding_keys import WORD, bundled
 from lorasmith.formats.pickle_header import locate_tensors, read_pickle_header
 from lorasmith.grids.axis_types import parse_axis
 from lorasmith.importers.convert import convert_source
@@ -73,6 +75,7 @@ from lorasmith.importers.sd_scripts.sample_prompts import prompts_of
 from lorasmith.lora_tools.inspect.inspect import inspect
 from lorasmith.lora_tools.inspect.thumbnail import read_preview
 from lorasmith.lora_tools.inspect.training_summary import training_words, trigger_words
+from lorasmith.models.embedding_file import load_embedding
 from lorasmith.prompts.grammar import format_nodes, parse_nodes
 from lorasmith.prompts.infotext import format_infotext, parse_infotext
 from lorasmith.prompts.lora_tags import take_tags
@@ -392,6 +395,15 @@ def terminal(data: bytes) -> None:
     assert "\x9b" not in escaped(text)
 
 
+def embedding(data: bytes) -> None:
+    for ending in (".safetensors", ".pt"):
+        path = _file(f"a{ending}", data)
+        names = read_embedding_header(path).bundled
+        for name in ("", *list(names)[:3]):
+            with suppress(PromptError):
+                load_embedding(path, name)
+
+
 # What they begin with
 
 
@@ -429,6 +441,21 @@ def _torch(old: bool) -> bytes:
                "optimizer_states": [{"state": {0: {"step": 3}}, "lr": 1e-4}]}  # fmt: skip
     torch.save(content, buffer, _use_new_zipfile_serialization=not old)
     return buffer.getvalue()
+
+
+def _embeddings() -> list[bytes]:
+    sdxl = {"clip_l": torch.ones(2, 4), "clip_g": torch.ones(2, 5)}
+    files = [save({"emb_params": torch.ones(2, 4)}, {WORD: "zorp"}), save(sdxl)]
+    files.append(save({bundled("zorp", key): tensor for key, tensor in sdxl.items()}))
+    for content in (
+        {"string_to_param": {"*": torch.ones(2, 4)}, "name": "zorp"},
+        {"<zorp>": torch.ones(4)},
+        {"string_to_param": torch.nn.ParameterDict({"*": torch.ones(2, 4)})},
+    ):
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        files.append(buffer.getvalue())
+    return files
 
 
 def _torch_files() -> list[bytes]:
@@ -564,6 +591,8 @@ TARGETS: dict[str, Target] = {
     "safetensors_header": Target(safetensors_header, _headers, (*JSON_WORDS, b"__metadata__",
                                  b'"data_offsets"', b'"shape"', b'"F32"', b"ss_tag_frequency")),
     "lora_file": Target(lora_file, lambda: [_lora()], JSON_WORDS),
+    "embedding": Target(embedding, _embeddings, (*JSON_WORDS, *PICKLE_WORDS, b'"emb_params"',
+                        b'"clip_l"', b'"bundle_emb.a.clip_l"', b'"string_to_param"', b'"F16"')),
     "metadata_value": Target(metadata_value, lambda: [one.encode() for one in METADATA.values()],
                              JSON_WORDS),
     "torch_zip": Target(torch_zip, _torch_files, (b"PK\3\4", b"PK\5\6", b"PK\1\2",
