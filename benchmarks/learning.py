@@ -74,17 +74,17 @@ def draw(model: DiffusionModel, prompts: Sequence[Prompt], seed: int) -> list[np
     return [np.asarray(image.image) for image in found]
 
 
-def judge(model: DiffusionModel, count: int) -> Outcome:
+def judge(model: DiffusionModel, count: int, novel: int = 8) -> Outcome:
     asked, plain = trigger_prompts(count, seed=11), plain_prompts(count, seed=12)
     with_trigger, without = draw(model, asked, 1000), draw(model, plain, 2000)
-    novel = draw(model, novel_prompts(8, seed=13), 3000)
+    shown = draw(model, novel_prompts(novel, seed=13), 3000)
     readings, others = read(with_trigger), read(without)
     return Outcome(
         character_rate(readings),
         part_rates(readings),
         leak_rate(others),
         tag_accuracy(others, [prompt.creature for prompt in plain], KEPT),
-        [*with_trigger[:8], *novel, *without[:8]],
+        [*with_trigger[:8], *shown, *without[:8]],
     )
 
 
@@ -107,15 +107,21 @@ def train_on_character(preset: str, overrides: Sequence[str], work: Path) -> tup
     return run, time.process_time() - begin
 
 
-def train_and_judge(count: int, preset: str, overrides: Sequence[str], work: Path) -> dict:
-    """Outcomes before and after, the training's seconds of processor time, and its steps."""
+def train_and_judge(
+    count: int, preset: str, overrides: Sequence[str], work: Path, novel: int = 8
+) -> dict:
+    """Outcomes before and after, the training's seconds of processor time, and its steps.
+
+    Args:
+        novel: drawings that nobody judges, of things that no training picture has.
+    """
     model = load_model("demo")
-    before = judge(model, count)
+    before = judge(model, count, novel)
     run, seconds = train_on_character(preset, overrides, work)
     file = load_lora(run / f"{run.name}.safetensors")
     network = AdapterNetwork.load(file.tensors, model.adapter_roots())
     with network.attached():
-        after = judge(model, count)
+        after = judge(model, count, novel)
     steps = int(file.metadata["ss_steps"])
     return {"before": before, "after": after, "seconds": seconds, "steps": steps}
 

@@ -26,6 +26,12 @@ settings.register_profile("suite", deadline=None, derandomize=True, max_examples
 settings.load_profile("suite")
 
 
+# Files of a test need not outlast the power: to wait for the disk takes milliseconds each time.
+# On Windows it refuses handles that do not write, as a user would find.
+if os.name != "nt":
+    os.fsync = lambda fd: None
+
+
 # Or Python looks for cycles among the millions of objects of torch and diffusers as it ends.
 atexit.register(gc.freeze)
 
