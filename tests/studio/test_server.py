@@ -7,6 +7,7 @@ import contextlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -122,6 +123,26 @@ def test_it_ends_when_it_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(app, "create_app", broken)
     with pytest.raises(KeyError, match="a bug is told"):
         serve.serve(tmp_path)
+
+
+def test_small_answers_are_sent_at_once() -> None:
+    """TCP may hold the second of two small packets back for 40 ms."""
+
+    async def no_delay() -> int:
+        answered: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            accepted = writer.get_extra_info("socket")
+            answered.set_result(accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        with contextlib.closing(serve._listen("127.0.0.1", 0)) as listener:
+            async with await asyncio.start_server(answer, sock=listener):
+                _, writer = await asyncio.open_connection(*listener.getsockname())
+                writer.close()
+                return await answered
+
+    assert asyncio.run(no_delay())
 
 
 @pytest.fixture

@@ -209,7 +209,9 @@ def _listen(host: str, port: int) -> socket.socket:
     family, place = found[0][0], found[0][4]
     ports = [port] if port else range(FIRST_PORT, FIRST_PORT + _PORTS_TRIED)
     for each in ports:
-        listener = socket.socket(family, socket.SOCK_STREAM)
+        # Only where the protocol is named does asyncio send small packets at once; else the second
+        # part of an answer waits until the first is acknowledged, for 40 ms.
+        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         # On Windows it would let two programs share a port.
         if sys.platform != "win32":
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
