@@ -251,6 +251,7 @@ def test_a_choice_goes_on(client: TestClient, boot: Bootstrap) -> None:
     client.post(f"/api/jobs/{job['id']}/cancel")
     job = go_on(client, boot, keep=[], finish=True, values={"device": "cpu"}).json()
     assert job["command"][3:] == ["--keep", "none", "--finish", "--device", "cpu"]
+    assert job["device"] == "cpu", "what it takes is free for others"
 
 
 def test_choices_that_cannot_be(client: TestClient, boot: Bootstrap) -> None:

@@ -79,7 +79,6 @@ class NewBootstrap(BaseModel):
     project: str = ""
     images: list[str] = []
     values: dict[str, Any] = {}
-    device: str = AUTO
 
 
 class GoOn(BaseModel):
@@ -94,7 +93,6 @@ class GoOn(BaseModel):
     keep: list[int] | None = None
     finish: bool = False
     values: dict[str, Any] = {}
-    device: str = AUTO
 
 
 class DrawingCaption(BaseModel):
@@ -172,7 +170,8 @@ def begin(studio: StudioDep, engine: EngineDep, ledger: LedgerDep, body: NewBoot
     assert request.out is not None
     require_free(ledger, request.out)
     title = f"bootstrap {request.trigger}"
-    return queue_command(studio, ledger, words_of(request), title, body.device, engine)
+    device = request.device or AUTO
+    return queue_command(studio, ledger, words_of(request), title, device, engine)
 
 
 @router.post("/go-on")
@@ -186,7 +185,8 @@ def go_on(studio: StudioDep, engine: EngineDep, ledger: LedgerDep, body: GoOn) -
     changes = placed(body.values, ALL_NAMES, studio.place)
     request = go_on_request(boot, body.keep, body.finish, changes)
     title = f"bootstrap {boot.options.trigger}, gone on with"
-    return queue_command(studio, ledger, words_of(request), title, body.device, engine)
+    device = request.device or boot.options.device
+    return queue_command(studio, ledger, words_of(request), title, device, engine)
 
 
 @router.put("/caption")

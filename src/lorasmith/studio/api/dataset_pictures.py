@@ -29,7 +29,6 @@ from lorasmith.jobs.curating.pictures import (
 )
 from lorasmith.jobs.curating.tagging import TaggedPicture, tag_one
 from lorasmith.jobs.dataset.tagging import TagRequest
-from lorasmith.jobs.queue.ledger import AUTO
 from lorasmith.jobs.queue.records import JobRecord
 from lorasmith.studio.api.dataset import DatasetDep, PartOfChanges
 from lorasmith.studio.api.jobs import LedgerDep, queue_command
@@ -70,7 +69,6 @@ class NewTags(BaseModel):
     images: list[str] | None = None
     where: str = ""
     look: bool = False
-    device: str = AUTO
 
 
 class TagOne(BaseModel):
@@ -92,7 +90,6 @@ class NewCaptions(BaseModel):
     prefix: str = ""
     images: list[str] | None = None
     where: str = ""
-    device: str = AUTO
 
 
 class Crops(PartOfChanges):
@@ -157,7 +154,7 @@ def post_tag(studio: StudioDep, asked: DatasetDep, ledger: LedgerDep, body: NewT
         for name, value in body.thresholds.items():
             words += [f"--{name}", f"{value:g}"]
         title = f"tags of {dataset.folder.name}"
-        return _job(studio, ledger, words, _where(dataset, body), title, body.device)
+        return _job(studio, ledger, words, _where(dataset, body), title)
 
 
 @router.post("/tag-one")
@@ -181,7 +178,7 @@ def post_captions(
         words += ["--endpoint", body.endpoint] if body.endpoint else []
         words += ["--prefix", body.prefix] if body.prefix else []
         title = f"captions of {dataset.folder.name}"
-        return _job(studio, ledger, words, _where(dataset, body), title, body.device)
+        return _job(studio, ledger, words, _where(dataset, body), title)
 
 
 def _where(dataset: OpenDataset, body: NewTags | NewCaptions) -> str:
@@ -199,11 +196,11 @@ def _where(dataset: OpenDataset, body: NewTags | NewCaptions) -> str:
 
 
 def _job(
-    studio: StudioDep, ledger: LedgerDep, words: list[str], where: str, title: str, device: str
+    studio: StudioDep, ledger: LedgerDep, words: list[str], where: str, title: str
 ) -> JobRecord:
     parse_filter(where)
     words += ["--where", where] if where.strip() else []
-    return queue_command(studio, ledger, ["dataset", *words, "--yes"], title, device)
+    return queue_command(studio, ledger, ["dataset", *words, "--yes"], title)
 
 
 @router.get("/picture")

@@ -45,7 +45,7 @@ from lorasmith.jobs.grids.records import (
     grid_summary,
     votes_record,
 )
-from lorasmith.jobs.queue.ledger import AUTO, Ledger
+from lorasmith.jobs.queue.ledger import Ledger
 from lorasmith.jobs.queue.records import JobRecord
 from lorasmith.jobs.request import command_line, words_of
 from lorasmith.jobs.runs.records import ProblemRecord
@@ -68,10 +68,6 @@ class NewGrid(BaseModel):
 
     project: str = ""
     values: dict[str, Any] = {}
-
-
-class QueuedGrid(NewGrid):
-    device: str = AUTO
 
 
 class GridAnswer(BaseModel):
@@ -184,11 +180,11 @@ def plan(studio: StudioDep, engine: EngineDep, ledger: LedgerDep, body: NewGrid)
 
 
 @router.post("/queue")
-def queue(studio: StudioDep, engine: EngineDep, ledger: LedgerDep, body: QueuedGrid) -> JobRecord:
+def queue(studio: StudioDep, engine: EngineDep, ledger: LedgerDep, body: NewGrid) -> JobRecord:
     """Draw a new grid as a job."""
     request = _request(studio, ledger, body)
     of = Path(request.epochs).name if request.epochs else (request.prompt or "pictures")[:60]
-    return queue_command(studio, ledger, words_of(request), f"grid of {of}", body.device, engine)
+    return queue_command(studio, ledger, words_of(request), f"grid of {of}", request.device, engine)
 
 
 def _opened(studio: Studio, folder: Path) -> DrawnGrid:

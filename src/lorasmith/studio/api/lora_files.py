@@ -17,7 +17,6 @@ from lorasmith.core.errors import UserError
 from lorasmith.jobs.file_tools.details import FileDetails
 from lorasmith.jobs.file_tools.figures import Figures, ToolRequest
 from lorasmith.jobs.file_tools.forms import TOOLS, ToolForm, Verb, tool_forms, tool_request
-from lorasmith.jobs.queue.ledger import AUTO
 from lorasmith.jobs.queue.records import JobRecord
 from lorasmith.jobs.request import command_line, named_fields, words_of
 from lorasmith.jobs.runs.folders import rename_lora
@@ -46,10 +45,6 @@ class NewName(BaseModel):
 
 class LoraPath(BaseModel):
     path: str
-
-
-class QueuedTool(ToolQuestion):
-    device: str = AUTO
 
 
 class ToolAnswer(BaseModel):
@@ -102,11 +97,11 @@ def write(studio: StudioDep, engine: EngineDep, body: ToolQuestion) -> ToolAnswe
 
 
 @router.post("/queue")
-def queue(studio: StudioDep, ledger: LedgerDep, body: QueuedTool) -> JobRecord:
+def queue(studio: StudioDep, ledger: LedgerDep, body: ToolQuestion) -> JobRecord:
     """Do it as a job."""
     request = _request(studio, body, dry_run=False)
     title = f"{body.verb} {request.out.name}"
-    return queue_command(studio, ledger, words_of(request), title, body.device)
+    return queue_command(studio, ledger, words_of(request), title)
 
 
 def _answer(studio: Studio, engine: EngineDep, body: ToolQuestion, *, dry_run: bool) -> ToolAnswer:
