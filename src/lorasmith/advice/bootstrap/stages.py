@@ -18,19 +18,13 @@ from lorasmith.core.events import Controls, Notice, Observer
 from lorasmith.core.locks import lock_file
 
 LOOK_AGAIN = 0.5  # seconds between looks at a choice that is waited for
-# Whoever only asks whether somebody is at work has the lock for a moment.
-TRIES, BETWEEN = 5, 0.1
 
 
 @contextlib.contextmanager
 def alone(boot: Bootstrap) -> Iterator[None]:
     """Keeps a second process out of a bootstrap's folder."""
     with open(boot.lock, "a", encoding="utf-8") as file:
-        for _ in range(TRIES):
-            if is_locked := lock_file(file):
-                break
-            time.sleep(BETWEEN)
-        if not is_locked:
+        if not lock_file(file):
             what = "another process is at work on this bootstrap"
             raise RunError.of(boot.folder, what, "wait for it, or stop it")
         yield
