@@ -3526,11 +3526,6 @@ export interface components {
          */
         GoOn: {
             /**
-             * Device
-             * @default auto
-             */
-            device: string;
-            /**
              * Finish
              * @default false
              */
@@ -4132,11 +4127,6 @@ export interface components {
          */
         NewBootstrap: {
             /**
-             * Device
-             * @default auto
-             */
-            device: string;
-            /**
              * Images
              * @default []
              */
@@ -4172,11 +4162,6 @@ export interface components {
          *     of this computer.
          */
         NewCaptions: {
-            /**
-             * Device
-             * @default auto
-             */
-            device: string;
             /**
              * Endpoint
              * @default
@@ -4417,11 +4402,6 @@ export interface components {
          *     later.
          */
         NewTags: {
-            /**
-             * Device
-             * @default auto
-             */
-            device: string;
             /** Images */
             images?: string[] | null;
             /**
@@ -5115,46 +5095,6 @@ export interface components {
             limits: number[];
             /** Tokens */
             tokens: number | null;
-        };
-        /** QueuedGrid */
-        QueuedGrid: {
-            /**
-             * Device
-             * @default auto
-             */
-            device: string;
-            /**
-             * Project
-             * @default
-             */
-            project: string;
-            /**
-             * Values
-             * @default {}
-             */
-            values: {
-                [key: string]: unknown;
-            };
-        };
-        /** QueuedTool */
-        QueuedTool: {
-            /**
-             * Device
-             * @default auto
-             */
-            device: string;
-            /**
-             * Values
-             * @default {}
-             */
-            values: {
-                [key: string]: unknown;
-            };
-            /**
-             * Verb
-             * @enum {string}
-             */
-            verb: "resize" | "merge" | "extract" | "bake" | "convert";
         };
         /**
          * ReaderDetails
@@ -8232,7 +8172,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["QueuedGrid"];
+                "application/json": components["schemas"]["NewGrid"];
             };
         };
         responses: {
@@ -8716,7 +8656,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["QueuedTool"];
+                "application/json": components["schemas"]["ToolQuestion"];
             };
         };
         responses: {
