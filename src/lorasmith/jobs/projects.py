@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from time import time_ns
+from typing import Literal
 
 from lorasmith.core.disk import changed_ns
 from lorasmith.core.errors import UserError
@@ -35,8 +36,9 @@ from lorasmith.training.runs.folder import RunFolder
 DATASET, RUNS, LORAS = "dataset", "runs", "loras"
 IMG = "img"
 """Where kohya_ss keeps the folders of images, beside those of regularisation."""
-_OF_IMAGES = frozenset({*SUFFIXES, *CAPTION_SUFFIXES})
-_OF_DATASETS = _OF_IMAGES | frozenset(TABLE_SUFFIXES)
+Changed = Literal["", "captions", "images"]
+
+_OF_DATASETS = frozenset({*SUFFIXES, *CAPTION_SUFFIXES, *TABLE_SUFFIXES})
 _TICK = 50_000_000
 """Nanoseconds within which a file system may give two changes the same time."""
 
@@ -65,14 +67,17 @@ class DatasetFiles:
         now = [(path, changed_ns(path)) for path, _ in self.folders]
         return bool(now) and tuple(now) == self.folders
 
-    def is_newer_than(self, time: float) -> bool:
-        """Whether an image or a caption was changed since a time, in Unix seconds."""
-        return any(
-            changed_ns(entry.path) > time * 1e9
+    def changed_since(self, time: float) -> Changed:
+        """What was changed last since a time, in Unix seconds: an image counts more."""
+        suffixes = {
+            os.path.splitext(entry.name)[1].lower()
             for folder, _ in self.folders
             for entry in _entries(Path(folder))
-            if os.path.splitext(entry.name)[1].lower() in _OF_IMAGES
-        )
+            if changed_ns(entry.path) > time * 1e9
+        }
+        if suffixes & SUFFIXES:
+            return "images"
+        return "captions" if suffixes.intersection(CAPTION_SUFFIXES) else ""
 
 
 @dataclass(frozen=True, slots=True)

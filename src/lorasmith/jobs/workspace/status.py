@@ -200,9 +200,12 @@ class ProjectReader:
                 ]  # fmt: skip
         errors = sum(one["severity"] == "error" for one in told)
         warnings = sum(one["severity"] == "warning" for one in told)
+        changed = files.changed_since(audit.time)
         state: StepState = "done"
-        if files.is_newer_than(audit.time):
-            state, text = "open", "changed since"
+        if changed == "images":
+            state, text = "open", "other images since"
+        elif changed:  # As every mending does: it is worth a look, and no step that is left to do.
+            text = "captions changed since"
         elif errors:
             state, text = "trouble", f"{errors} in the way"
         elif warnings:

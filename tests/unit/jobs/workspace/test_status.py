@@ -98,16 +98,21 @@ def test_a_project_from_an_empty_folder_to_a_file(project: Path) -> None:
     assert (steps(status)["files"], status.next) == (("done", "1"), "")
 
 
-def test_a_caption_changed_after_the_audit_asks_for_another(project: Path) -> None:
+def test_other_images_after_the_audit_ask_for_another(project: Path) -> None:
     add_images(project, captioned=3)
     keep_audit(project)
-    reader = ProjectReader()
-    assert steps(reader.status(project))["audit"] == ("done", "nothing wrong")
+
+    def audit() -> tuple[str, str]:
+        return steps(ProjectReader().status(project))["audit"]
+
+    assert audit() == ("done", "nothing wrong")
     later = time.time() + 5
     caption = project / "dataset" / "1.txt"
     write_text(caption, "zorp, smile")
     os.utime(caption, (later, later))
-    assert steps(ProjectReader().status(project))["audit"] == ("open", "changed since")
+    assert audit() == ("done", "captions changed since")
+    os.utime(project / "dataset" / "1.png", (later, later))
+    assert audit() == ("open", "other images since")
 
 
 def test_what_the_user_ignores_is_not_told(project: Path) -> None:
