@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from lorasmith.config.dump import toml_value
 from lorasmith.config.fields import NONE, Section
+from lorasmith.config.kinds import KINDS
 from lorasmith.config.load import LoadedSettings, Override, load_settings, parse_value
 from lorasmith.config.schema import SHORT_OPTIONS, TrainSettings, all_settings
 from lorasmith.core.errors import Problem, UserError
@@ -361,7 +362,10 @@ def _is_said_already(
         return False
     if getattr(alone, name) != getattr(getattr(settings, section), name):
         return False
-    return override.path in origins or not settings.model.defaults or not may_say(override.path)
+    if override.path in origins or not may_say(override.path):
+        return True
+    of_kinds = (facts.defaults for facts in KINDS.values())
+    return not settings.model.defaults and not any(override.path in one for one in of_kinds)
 
 
 # Paths

@@ -9,7 +9,7 @@ base of a newer version can be used.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,7 +74,7 @@ class SuitedSettings:
 def suit(settings: TrainSettings, checkpoint: OpenedCheckpoint) -> SuitedSettings:
     """The settings with what suits the base in place of every setting that nobody chose.
 
-    With ``model.defaults = false`` they stay as they are.
+    With ``model.defaults = false`` neither base nor family counts: only what the kind of run wants.
     """
     family = checkpoint.architecture.family
     where = str(checkpoint.source)
@@ -91,6 +91,31 @@ def suit(settings: TrainSettings, checkpoint: OpenedCheckpoint) -> SuitedSetting
             (family.title, family.defaults),
         )
     )
+    suggested, origins = _suggestions(settings, layers)
+    own = suggested
+    if not settings.model.defaults:
+        own, origins = _suggestions(settings, layers[1:2])
+        of_kind, warnings, wrong = {}, [], []
+    origins = _fitting(settings, own, origins, of_kind.keys())
+    # What comes of it holds, so that a run that is resumed goes on with the same.
+    taken = {"model.defaults": False, **{path: own[path] for path in origins}}
+    return SuitedSettings(
+        replace_settings(settings, taken),
+        suggested,
+        origins,
+        (*warnings, *wrong),
+        frozenset(origins.keys() & of_kind.keys()),
+    )
+
+
+def _suggestions(
+    settings: TrainSettings, layers: Iterable[tuple[str, Mapping[str, Any]]]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """What is said first of each setting, and by whom where nobody chose it otherwise.
+
+    Args:
+        layers: who says it, and what, by setting; the first goes before the others.
+    """
     suggested: dict[str, Any] = {}
     origins: dict[str, str] = {}
     chosen = {path for path in all_settings() if is_chosen(settings, path)}
@@ -105,18 +130,7 @@ def suit(settings: TrainSettings, checkpoint: OpenedCheckpoint) -> SuitedSetting
             if chosen.isdisjoint((path, *MEANT_WITH.get(path, ()))):
                 origins[path] = origin
         chosen |= layer.keys()
-    if not settings.model.defaults:
-        return SuitedSettings(settings, suggested, {})
-    origins = _fitting(settings, suggested, origins, of_kind.keys())
-    # What comes of it holds, so that a run that is resumed goes on with the same.
-    taken = {"model.defaults": False, **{path: suggested[path] for path in origins}}
-    return SuitedSettings(
-        replace_settings(settings, taken),
-        suggested,
-        origins,
-        (*warnings, *wrong),
-        frozenset(origins.keys() & of_kind.keys()),
-    )
+    return suggested, origins
 
 
 def is_chosen(settings: TrainSettings, path: str) -> bool:

@@ -136,6 +136,17 @@ def test_it_can_be_switched_off() -> None:
     assert suited.suggested["optimizer.lr"] == 2e-3
 
 
+def test_what_a_kind_wants_is_not_switched_off_with_it() -> None:
+    """A LoRA's rate breaks a base."""
+    entry = base({"optimizer.lr": 2e-3, "kinds": {"full": {"optimizer.lr": 7e-4}}})
+    suited = suit(load_settings(None, ["train.kind=full", "model.defaults=false"]), entry)
+    assert suited.settings.optimizer.lr == 5e-6
+    assert suited.origins == {"optimizer.lr": "train.kind full"}
+    assert suit(suited.settings, entry).settings == suited.settings
+    chosen = load_settings(None, ["train.kind=full", "model.defaults=false", "optimizer.lr=1e-4"])
+    assert suit(chosen, entry).settings == chosen
+
+
 @pytest.mark.parametrize(
     ("entry", "says"),
     [
