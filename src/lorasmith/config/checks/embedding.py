@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from lorasmith.config.checks.base import Check
+from lorasmith.config.kinds import kind_facts
 from lorasmith.config.optimizers import optimizer_facts
 from lorasmith.config.schema import TrainSettings
 from lorasmith.core.errors import Problem
@@ -79,9 +80,20 @@ def _room_in_prompts(s: TrainSettings) -> Iterator[Problem]:
         yield Problem("embedding.vectors", what, "1 to 8 are usual")
 
 
+def _captions_keep_the_word(s: TrainSettings) -> Iterator[Problem]:
+    if not kind_facts(s).keeps_base or s.embedding.negative:
+        return
+    for name in ("dropout", "dropout_every_n_epochs"):
+        if getattr(s.captions, name):
+            what = (
+                "leaves captions out, and a picture without the word teaches an embedding nothing"
+            )
+            yield Problem(f"captions.{name}", what, "remove it")
+
+
 CONTRADICTIONS: tuple[Check, ...] = (
     *(_names_differ, _one_init_for_each, _init_is_something, _something_changes),
     *(_avoids_one_thing, _captions_change_their_meaning),
 )
 
-ODDITIES: tuple[Check, ...] = (_room_in_prompts, _high_rate)
+ODDITIES: tuple[Check, ...] = (_room_in_prompts, _high_rate, _captions_keep_the_word)

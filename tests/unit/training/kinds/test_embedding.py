@@ -322,6 +322,7 @@ def test_what_would_teach_nothing_ends_the_preflight(planned, values, message) -
         ({"adapter__rank": "8"}, "has no effect: train.kind is embedding"),
         ({"optimizer__unet_lr": "1e-4"}, "has no effect on an embedding"),
         ({"preservation__enabled": "true"}, "mean what they did in any case"),
+        ({"captions__dropout": "0.1"}, "teaches an embedding nothing"),
         ({"preservation__share": "0.5"}, "preservation.share: has no effect"),
         ({"embedding__separate": "true"}, "embedding.separate: has no effect"),
         (
