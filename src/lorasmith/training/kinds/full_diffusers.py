@@ -13,7 +13,6 @@ from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import Stabl
 from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import (
     StableDiffusionXLPipeline,
 )
-from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 from transformers.utils import logging
@@ -22,8 +21,7 @@ from lorasmith.core.files import atomic_folder
 from lorasmith.models.diffusion_model import DiffusionModel
 from lorasmith.models.families.base import EOS, TextEncoderSpec
 from lorasmith.models.tokenizer import ROW, WORDS, clip_tokenizer
-
-PREDICTION_TYPES = {"epsilon": "epsilon", "v": "v_prediction"}
+from lorasmith.sampling.samplers import SAMPLERS
 
 
 def save_diffusers(model: DiffusionModel, folder: Path) -> None:
@@ -55,7 +53,10 @@ def as_pipeline(model: DiffusionModel) -> Any:
         "unet": model.denoiser,
         "text_encoder": encoders[0],
         "tokenizer": tokenizers[0],
-        "scheduler": _scheduler(model),
+        # Its configuration is what is written; steps are none of it.
+        "scheduler": SAMPLERS["ddim"].start(
+            1, model.prediction, zero_terminal_snr=model.architecture.zero_terminal_snr
+        ),
     }
     if len(specs) == 2:
         return StableDiffusionXLPipeline(
@@ -92,18 +93,3 @@ def transformers_tokenizer(pad: int) -> CLIPTokenizer:
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([words, tokenizer.pre_tokenizer])
     tokenizer.normalizer = normalizers.Lowercase()
     return CLIPTokenizer(tokenizer_object=tokenizer, pad_token=token, model_max_length=ROW + 2)
-
-
-def _scheduler(model: DiffusionModel) -> DDIMScheduler:
-    zero_snr = model.architecture.zero_terminal_snr
-    return DDIMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        clip_sample=False,
-        set_alpha_to_one=False,
-        steps_offset=1,
-        prediction_type=PREDICTION_TYPES[model.prediction],
-        rescale_betas_zero_snr=zero_snr,
-        timestep_spacing="trailing" if zero_snr else "leading",
-    )

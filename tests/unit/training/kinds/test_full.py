@@ -324,6 +324,10 @@ def test_a_diffusers_folder_is_what_diffusers_writes_and_reads(family: str, tmp_
         pipeline.scheduler.config.prediction_type
         == {"epsilon": "epsilon", "v": "v_prediction"}[model.prediction]
     )
+    assert pipeline.scheduler.config.beta_start == 0.00085
+    assert pipeline.scheduler.config.beta_schedule == "scaled_linear"
+    assert pipeline.scheduler.config.steps_offset == 1
+    assert not pipeline.scheduler.config.clip_sample
     hidden, pooled = encode(pipeline, ["A (tree), in fog"])
     features = model.encode_text(["A (tree), in fog"])
     torch.testing.assert_close(hidden, features.prompt_embeds, rtol=1e-4, atol=1e-5)
