@@ -246,3 +246,18 @@ def test_figures_are_the_reports(tmp_path: Path) -> None:
     assert (told.old_bytes, told.new_bytes) == (report.old_bytes, report.new_bytes)
     assert told.error == report.error
     assert told.blocks[0].kept == pytest.approx(report.modules[0].retained)
+
+
+def test_what_is_resized_has_the_preview_of_what_it_was(tmp_path: Path) -> None:
+    source = write_lora(tmp_path / "a.v1.safetensors")
+    preview = tmp_path / "a.v1.preview.png"
+    preview.write_bytes(b"a picture")
+    for name in ("b.v1", "c"):
+        request = ResizeRequest(source=source, out=tmp_path / f"{name}.safetensors", rank=3)
+        run(request.model_copy(update={"dry_run": True}))
+        assert not (tmp_path / f"{name}.preview.png").exists()
+        run(request)
+        assert (tmp_path / f"{name}.preview.png").read_bytes() == b"a picture"
+    (tmp_path / "d.png").write_bytes(b"its own")
+    run(ResizeRequest(source=source, out=tmp_path / "d.safetensors", rank=3))
+    assert not (tmp_path / "d.preview.png").exists()

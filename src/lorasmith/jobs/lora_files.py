@@ -23,7 +23,7 @@ class ResizeRequest(JobRequest):
 
     Say one of --rank, --ratio, --retain, --cumulative and --size. LoHa, LoKr and whole differences
     become LoRAs; DoRA keeps its magnitudes; a DyLoRA is cut to its first N ranks. A module whose
-    rank is low enough stays as it is. OUT must not exist yet.
+    rank is low enough stays as it is. The preview beside IN is OUT's, too. OUT must not exist yet.
     """
 
     verb: ClassVar = "resize"
@@ -57,9 +57,13 @@ class ResizeRequest(JobRequest):
     dry_run: bool = option(False, "Say ranks, size and error; write nothing")
 
     def run(self, observer: Observer, controls: Controls) -> ResizeReport:
+        from lorasmith.jobs.drawings.loras import copy_preview
         from lorasmith.lora_tools.resize import resize
 
-        return resize(**self.values(), observer=observer, controls=controls)
+        report = resize(**self.values(), observer=observer, controls=controls)
+        if not self.dry_run:
+            copy_preview(self.source, self.out)
+        return report
 
 
 class MergeRequest(JobRequest):

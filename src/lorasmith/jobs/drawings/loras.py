@@ -70,7 +70,7 @@ def lora_cards(folder: Path) -> LoraCards:
         said = _said(path, state.st_size, state.st_mtime_ns)
         if said is None:
             continue
-        preview = next((p for end in PREVIEWS if (p := path.with_suffix(end)).is_file()), None)
+        preview = preview_of(path)
         base, trigger = said
         cards.append(
             LoraCard(
@@ -94,6 +94,28 @@ def require_lora(path: Path) -> None:
     """
     if path.suffix.lower() != ".safetensors" or not path.is_file():
         raise UserError.of(path, "is no LoRA file", "choose one that ends with .safetensors")
+
+
+def preview_of(lora: Path) -> Path | None:
+    """The picture that web UIs show for a file: the first of :data:`PREVIEWS` that is there."""
+    return next((path for end in PREVIEWS if (path := lora.with_suffix(end)).is_file()), None)
+
+
+def copy_preview(lora: Path, new: Path) -> Path | None:
+    """Give a file that was made of a LoRA the preview of that, if it has one and the file none.
+
+    Returns:
+        Where it lies.
+
+    Raises:
+        WriteError: it cannot be written.
+    """
+    preview = preview_of(lora)
+    if preview is None or preview_of(new) is not None:
+        return None
+    place = new.with_suffix(preview.name.removeprefix(lora.stem))
+    write_bytes(place, preview.read_bytes())
+    return place
 
 
 def set_preview(lora: Path, picture: Path) -> Path:

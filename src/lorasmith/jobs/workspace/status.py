@@ -23,7 +23,7 @@ from lorasmith.core.file_names import shell_word
 from lorasmith.core.files import parse_toml, user_path
 from lorasmith.core.text import quantity, shortlist
 from lorasmith.curation.changes.trash import STORE
-from lorasmith.jobs.drawings.loras import PREVIEWS
+from lorasmith.jobs.drawings.loras import preview_of
 from lorasmith.jobs.projects import (
     RUNS,
     DatasetFiles,
@@ -307,7 +307,7 @@ def _files(loras: Sequence[Path], runs: Sequence[RunSummary]) -> Step:
     files = [*loras, *(path for path in results if path.is_file())]
     if not files:
         return Step(name="files", state="open", text="none yet" if runs else "")
-    shown = next((file for file in files if _has_preview(file)), None)
+    shown = next((file for file in files if preview_of(file) is not None), None)
     if shown is None:
         command = f"lorasmith runs preview {shell_word(files[0])} PICTURE"
         text = "no preview"
@@ -350,10 +350,6 @@ def _table_of(path: Path) -> Mapping[str, Any]:
         return parse_toml(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):  # It is gone, or somebody's.
         return {}
-
-
-def _has_preview(lora: Path) -> bool:
-    return any(lora.with_name(f"{lora.stem}{ending}").is_file() for ending in PREVIEWS)
 
 
 def _ignored(root: Path) -> set[str]:
