@@ -7,10 +7,13 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from lorasmith.adapters.file import load_lora
 from lorasmith.advice.pick_run import Material, as_reported, find_candidates, open_material
+from lorasmith.config.kinds import kind_facts
 from lorasmith.config.load import load_settings
 from lorasmith.config.schema import TrainSettings, replace_settings
 from lorasmith.core.errors import LoraFileError, RunError, UserError
+from lorasmith.core.file_names import shell_word
 from lorasmith.core.files import quick_fingerprint, read_safetensors_header
 from lorasmith.data.triggers import GENERIC_TAGS
 from lorasmith.formats.run_paths import runs_at
@@ -86,12 +89,14 @@ def open_subject(
         images: drawings of each kind.
 
     Raises:
-        UserError: there is nothing of that path, or no base model is named; with all problems.
+        UserError: there is nothing of that path, it is no LoRA, or no base model is named; with all
+            problems.
     """
     run = _run_of(path)
     if run is None:
         return _file_alone(path, model, data, images)
     trained = load_settings(run.settings)
+    _refuse_other_kinds(run, trained)
     settings = trained if model is None else replace_settings(trained, {"model.path": model})
     if data is not None:
         settings = replace_settings(settings, {"data.path": data, "data.folders": []})
@@ -159,7 +164,20 @@ def _metadata(path: Path) -> dict[str, str]:
         raise LoraFileError.of(path, f"cannot be read: {error}", hint) from error
 
 
+def _refuse_other_kinds(run: RunFolder, settings: TrainSettings) -> None:
+    """
+    Raises:
+        RunError: it trained no LoRA.
+    """
+    facts = kind_facts(settings)
+    if "adapter" not in facts.sections:
+        what = f"is not a LoRA's run: it trained {facts.title}"
+        hint = f"lorasmith pick {shell_word(run.handle)} judges its snapshots"
+        raise RunError.of(run.path, what, "" if facts.unjudged(settings) else hint)
+
+
 def _file_alone(path: Path, model: str | None, data: Path | None, images: int) -> Subject:
+    load_lora(path, finite=False)  # Says of what is no LoRA what it is.
     if model is None:
         what = "belongs to no run that would name its base model"
         raise UserError.of(path, what, "say which it is for with --model")
