@@ -36,6 +36,7 @@ class KindFacts:
         one_pass: whether a step has one backward pass alone, in one process.
         defaults: settings that nobody chose, where such runs want others than LoRAs; what a base
             says of settings is meant for LoRAs, too, and counts for less.
+        has_strength: whether who draws with it says how much of it to apply.
         keeps_base: captions without its words mean what they did, whatever it learns.
         unjudged: why neither ``pick`` nor ``train.stop = "best"`` can compare the snapshots of such
             a run, "" if they can.
@@ -48,6 +49,7 @@ class KindFacts:
     sections: tuple[str, ...]
     trains: Callable[[TrainSettings], Mapping[str, bool]]
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    has_strength: bool = True
     keeps_base: bool = False
     unjudged: Callable[[TrainSettings], str] = lambda settings: ""
     one_pass: Callable[[TrainSettings], bool] = lambda settings: False
@@ -87,6 +89,7 @@ KINDS: Mapping[str, KindFacts] = {
         ("embedding",),
         lambda settings: {"embedding": True},
         defaults={"optimizer.lr": EMBEDDING_LR},
+        has_strength=False,
         keeps_base=True,
         contrast=_embedding_contrast,
         unjudged=lambda settings: (
@@ -105,6 +108,7 @@ KINDS: Mapping[str, KindFacts] = {
         "a checkpoint",
         ("full",),
         _full_parts,
+        has_strength=False,
         one_pass=lambda settings: settings.full.fused_backward,
         defaults={"optimizer.lr": 5e-6},  # diffusers' DreamBooth example.
     ),

@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lorasmith.config.kinds import kind_facts
 from lorasmith.config.schema import TrainSettings
 from lorasmith.config.sections.loss import PreservationSettings
 from lorasmith.core.errors import Problem, RunError
@@ -101,7 +102,7 @@ def eval_set_of(
 
 def extent_of(settings: TrainSettings, extent: Extent) -> Extent:
     """As much of it as snapshots of the run have to be measured."""
-    return extent if kind_of(settings).has_strength else extent.without_strength()
+    return extent if kind_facts(settings).has_strength else extent.without_strength()
 
 
 # When

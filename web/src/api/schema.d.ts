@@ -5252,6 +5252,11 @@ export interface components {
              */
             differs_from_default: components["schemas"]["Difference"][];
             /**
+             * Has Strength
+             * @default true
+             */
+            has_strength: boolean;
+            /**
              * Info
              * @default {}
              */
@@ -5393,6 +5398,7 @@ export interface components {
          *         loss: the average of the recent ones.
          *         started: when its settings were written, in Unix seconds.
          *         kind: what is trained, as ``train.kind`` has it: "lora", "embedding", "full", "slider" …
+         *         has_strength: whether who draws with its files says how much of them to apply.
          *         model: the base model, as the settings name it.
          *         lora: the result, else the newest snapshot; "" where there is none.
          *         cover: the newest sample image of the first prompt; "" where there is none.
@@ -5405,6 +5411,11 @@ export interface components {
              * @default
              */
             cover: string;
+            /**
+             * Has Strength
+             * @default true
+             */
+            has_strength: boolean;
             /**
              * Kind
              * @default

@@ -59,13 +59,13 @@ const empty = (): Draft => ({
 /** What was filled in, while one looks at grids. */
 let kept: Draft | undefined;
 
-/** Values of the request, by option. */
-function valuesOf(draft: Draft): Record<string, string> {
+/** Values of the request, by option; a run's files may have no strength. */
+function valuesOf(draft: Draft, hasStrength: boolean): Record<string, string> {
   const values: Record<string, string> = { ...draft.more };
   const isOfRun = draft.kind === KINDS[0];
   if (isOfRun) {
     values.epochs = draft.run + (draft.epochs.trim() ? `:${draft.epochs.trim()}` : "");
-    values.strengths = draft.strengths;
+    if (hasStrength) values.strengths = draft.strengths;
   }
   for (const [side] of SIDES) {
     const { name, values: list } = draft.axes[side];
@@ -90,7 +90,8 @@ export function NewGrid({ project, run }: Props) {
   const trained = runs.data?.filter((each) => each.lora) ?? [];
   const isOfRun = draft.kind === KINDS[0];
   const chosen = draft.run || trained[0]?.path || "";
-  const values = valuesOf({ ...draft, run: chosen });
+  const hasStrength = trained.find((each) => each.path === chosen)?.has_strength ?? true;
+  const values = valuesOf({ ...draft, run: chosen }, hasStrength);
   const isFilled = isOfRun ? !!chosen : !!(values.x || values.y || values.z);
   const asked = JSON.stringify([project, values]);
   const current = told?.of === asked ? told.answer : null;
@@ -158,13 +159,15 @@ export function NewGrid({ project, run }: Props) {
                 problems={at("epochs")}
                 onChange={(epochs) => change({ epochs })}
               />
-              <TextField
-                label="Strengths"
-                value={draft.strengths}
-                usual={form.data?.strengths ?? ""}
-                problems={at("strengths")}
-                onChange={(strengths) => change({ strengths })}
-              />
+              {hasStrength && (
+                <TextField
+                  label="Strengths"
+                  value={draft.strengths}
+                  usual={form.data?.strengths ?? ""}
+                  problems={at("strengths")}
+                  onChange={(strengths) => change({ strengths })}
+                />
+              )}
             </>
           )
         ) : null}

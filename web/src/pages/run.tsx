@@ -210,7 +210,7 @@ function Head({ run }: { run: Run }) {
               )}
               {run.loras.length > 1 && (
                 <a class="button" href={to("/compare", { run: run.path, project })}>
-                  Compare epochs × strengths
+                  {run.has_strength ? "Compare epochs × strengths" : "Compare epochs"}
                 </a>
               )}
               <a class="button" href={to("/train", { from: run.path, project })}>

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from lorasmith.config.kinds import KINDS
 from lorasmith.config.load import load_settings
 from lorasmith.config.sections.run import RunSettings
 from lorasmith.core.errors import RunError, UserError
@@ -235,7 +236,7 @@ class RunReader:
         final = next((path for path in loras if path == folder.result), None)
         newest = final or max(loras, key=lambda path: _stat(path)[0], default=None)
         cover = cover_of(folder)
-        running = busy and bool(last)
+        running, kind = busy and bool(last), _kind(folder)
         summary = RunSummary(
             path=str(folder.path),
             name=plain_text(folder.name),
@@ -244,7 +245,8 @@ class RunReader:
             steps=_whole(info.get("steps")) or _whole(last.get("steps")),
             loss=number_of(last.get("smoothed_loss")),
             started=settings[0] / 1e9 if settings[0] else None,
-            kind=_kind(folder),
+            kind=kind,
+            has_strength=kind not in KINDS or KINDS[kind].has_strength,
             model=plain_text(model.get("path")) if isinstance(model, dict) else "",
             lora=str(newest) if newest is not None else "",
             cover=str(cover) if cover is not None else "",

@@ -43,6 +43,7 @@ class RunSummary(Record):
         loss: the average of the recent ones.
         started: when its settings were written, in Unix seconds.
         kind: what is trained, as ``train.kind`` has it: "lora", "embedding", "full", "slider" …
+        has_strength: whether who draws with its files says how much of them to apply.
         model: the base model, as the settings name it.
         lora: the result, else the newest snapshot; "" where there is none.
         cover: the newest sample image of the first prompt; "" where there is none.
@@ -58,6 +59,7 @@ class RunSummary(Record):
     loss: float | None = None
     started: float | None = None
     kind: str = ""
+    has_strength: bool = True
     model: str = ""
     lora: str = ""
     cover: str = ""

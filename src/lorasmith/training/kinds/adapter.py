@@ -47,7 +47,6 @@ class AdapterKind(FlatKind):
 
     size_name = "alpha / rank"
     modelspec = "/lora"
-    has_strength = True
 
     def check_files(self, settings: TrainSettings) -> None:
         if settings.adapter.init_from is not None:

@@ -225,7 +225,6 @@ class EmbeddingKind(FlatKind):
     size_name = "vectors"
     modelspec = "/textual-inversion"
     files = "embeddings"
-    has_strength = False
 
     def __init__(self, *, bundled: bool = False) -> None:
         self._bundled = bundled

@@ -78,7 +78,6 @@ class FullKind(PlainKind):
 
     size_name = "held in"
     modelspec = ""
-    has_strength = False
     large_files = True
 
     def check_model(self, settings: TrainSettings, checkpoint: OpenedCheckpoint) -> None:

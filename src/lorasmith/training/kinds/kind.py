@@ -237,9 +237,6 @@ class Kind(Protocol):
     def contrast(self, settings: TrainSettings) -> ContrastTraining | None:
         """How a difference is learned; ``None``: it is trained on images and their captions."""
 
-    has_strength: bool
-    """Whether who draws with it says how much of it to apply."""
-
     def on_model(
         self, settings: TrainSettings, path: Path, model: DiffusionModel
     ) -> SnapshotOnModel:

@@ -109,7 +109,6 @@ class PivotalKind(FlatKind):
 
     size_name = "alpha / rank"
     modelspec = "/lora"
-    has_strength = True
 
     def __init__(self) -> None:
         self._lora, self._words = AdapterKind(), EmbeddingKind(bundled=True)

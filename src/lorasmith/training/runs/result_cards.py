@@ -13,6 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lorasmith.config.kinds import kind_facts
 from lorasmith.config.schema import TrainSettings
 from lorasmith.core.file_names import shell_word
 from lorasmith.core.files import write_bytes
@@ -76,7 +77,7 @@ def _json(value: object) -> bytes:
 def web_ui_card(run: Run, trigger: str) -> dict[str, object]:
     """As A1111's editor of a LoRA's metadata saves it."""
     architecture = run.run_plan.architecture
-    strength = {"preferred weight": STRENGTH} if kind_of(run.settings).has_strength else {}
+    strength = {"preferred weight": STRENGTH} if kind_facts(run.settings).has_strength else {}
     return {
         "description": run.settings.save.comment,
         "sd version": architecture.family.card_version,
@@ -116,7 +117,7 @@ def _strength(settings: TrainSettings) -> str:
     if kind.strengths:
         return f"{kind.strengths[0]:g} to {kind.strengths[-1]:g}; at 0 nothing changes"
     text = f"{STRENGTH:g}, as it was trained; less where it takes over too much"
-    return text if kind.has_strength else ""
+    return text if kind_facts(settings).has_strength else ""
 
 
 def _trained_as(folder: RunFolder, settings: TrainSettings) -> str:
@@ -147,7 +148,7 @@ def _tests(run: Run) -> Iterator[str]:
         yield "No pictures were drawn while it was trained."
         return
     how = f" at strength 1 with {_plain(run.model_name)}"
-    how = how if kind_of(run.settings).has_strength else ""
+    how = how if kind_facts(run.settings).has_strength else ""
     yield f"Pictures drawn{how} while it was trained, of:"
     yield ""
     for request in run.samples[:_PROMPTS]:
