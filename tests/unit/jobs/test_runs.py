@@ -39,6 +39,17 @@ def test_a_run_in_a_list(run: Path) -> None:
     assert only.seconds_left is None
 
 
+@pytest.mark.parametrize(
+    ("kind", "has_strength"),
+    [("lora", True), ("lora+embedding", True), ("slider", True), ("embedding", False),
+     ("full", False)],
+)  # fmt: skip
+def test_whether_its_files_have_a_strength(tmp_path: Path, kind: str, has_strength: bool) -> None:
+    write_run(tmp_path / "cat", **{"train.kind": kind, "data.path": "none"})
+    (only,) = RunReader().runs(tmp_path)
+    assert (only.kind, only.has_strength) == (kind, has_strength)
+
+
 def test_the_state_is_what_the_command_line_says(run: Path) -> None:
     reader, folder = RunReader(), RunFolder(run)
     assert reader.run(run).state == read_status(folder).state == "stopped"
