@@ -6,12 +6,14 @@ width of the pooled embedding.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from transformers import CLIPTextModel
+from transformers.utils import logging
 
 from lorasmith.models.families.base import EOS, TextEncoderSpec
 from lorasmith.models.placeholders import NO_PLACEHOLDERS, Placeholders
@@ -85,3 +87,17 @@ def join_rows(hidden: Tensor) -> Tensor:
     """(B, n, 77, D) to (B, 75 n + 2, D): the first row's begin, every row's text, the last end."""
     first, text, last = hidden[:, 0, :1], hidden[:, :, 1:-1].flatten(1, 2), hidden[:, -1, -1:]
     return torch.cat([first, text, last], dim=1)
+
+
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Without transformers' bars and advice to developers."""
+    level, has_bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if has_bar:
+            logging.enable_progress_bar()

@@ -20,6 +20,7 @@ from lorasmith.core.files import quick_fingerprint
 from lorasmith.core.installation import package_line
 from lorasmith.curation.captioner.answers import STOPPED, Answer
 from lorasmith.curation.captioner.conventions import KNOWN, ModelFolder
+from lorasmith.models.text_encoder import quiet_transformers
 from lorasmith.tensors.device import choose_device, choose_precision
 
 # Modules that stay as they are in 4 bits: those that look, and the last layer. The attention of
@@ -115,7 +116,7 @@ class LocalCaptioner:
     def _generate(self, images: list[Image.Image], controls: Controls) -> list[Answer]:
         model, processor = self._loaded
         watch = _Watch(controls)
-        with _quiet(), _explained(self.folder):
+        with quiet_transformers(), _explained(self.folder):
             output: Tensor = model.generate(
                 **self._inputs(processor, images),
                 max_new_tokens=self.max_tokens,
@@ -217,7 +218,7 @@ class LocalCaptioner:
                 llm_int8_skip_modules=_NOT_QUANTIZED,
             )
             options["device_map"] = {"": self.device}
-        with _quiet(), _explained(self.folder):
+        with quiet_transformers(), _explained(self.folder):
             processor = _processor(path)
             model = transformers.AutoModelForImageTextToText.from_pretrained(
                 path, local_files_only=True, trust_remote_code=False, **options
@@ -321,19 +322,3 @@ def _explained(folder: ModelFolder) -> Iterator[None]:
         what = f"cannot be used: {' '.join(str(error).split())[:300] or type(error).__name__}"
         hint = "download the whole model again, or use another"
         raise CheckpointError.of(folder.name, what, hint) from error
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without transformers' bars and advice to developers."""
-    from transformers.utils import logging
-
-    level, has_bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if has_bar:
-            logging.enable_progress_bar()

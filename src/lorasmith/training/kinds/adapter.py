@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
@@ -57,11 +57,9 @@ class AdapterKind(FlatKind):
             self.planned(settings, checkpoint)
 
     def oddities(self, settings: TrainSettings, dataset: Dataset) -> Iterator[Problem]:
-        start = settings.adapter.init_from
-        for word in read_embedding_header(start).bundled if start is not None else ():
-            what = (
-                f"{word!r}, a word that {start} carries, is left out: to this run it is plain text"
-            )
+        for word in words_of_start(settings.adapter):
+            what = f"{word!r}, a word that {settings.adapter.init_from} carries, is left out: to "
+            what += "this run it is plain text"
             hint = 'set train.kind = "lora+embedding" to go on with it'
             yield Problem("adapter.init_from", what, hint)
 
@@ -122,6 +120,11 @@ class AdapterKind(FlatKind):
 
     def prompt(self, prompt: str, name: str) -> str:
         return f"{prompt} <lora:{name}:1>"
+
+
+def words_of_start(adapter: AdapterSettings) -> Mapping[str, int]:
+    """How many vectors each word has that the file to go on from carries."""
+    return {} if adapter.init_from is None else read_embedding_header(adapter.init_from).bundled
 
 
 def trains_text_encoder(settings: TrainSettings) -> bool:

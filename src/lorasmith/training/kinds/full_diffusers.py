@@ -9,17 +9,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
-from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import (
-    StableDiffusionXLPipeline,
-)
 from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
-from transformers.utils import logging
 
 from lorasmith.core.files import atomic_folder
 from lorasmith.models.diffusion_model import DiffusionModel
 from lorasmith.models.families.base import EOS, TextEncoderSpec
+from lorasmith.models.text_encoder import quiet_transformers
 from lorasmith.models.tokenizer import ROW, WORDS, clip_tokenizer
 from lorasmith.sampling.samplers import SAMPLERS
 
@@ -33,18 +29,15 @@ def save_diffusers(model: DiffusionModel, folder: Path) -> None:
     Raises:
         RunError: the disk is full or the folder cannot be written to; nothing is left behind.
     """
-    had_bars = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()  # One for each part, of a second or two.
-    try:
-        with atomic_folder(folder) as temporary:
-            as_pipeline(model).save_pretrained(temporary, safe_serialization=True)
-    finally:
-        if had_bars:
-            logging.enable_progress_bar()
+    with quiet_transformers(), atomic_folder(folder) as temporary:
+        as_pipeline(model).save_pretrained(temporary, safe_serialization=True)
 
 
 def as_pipeline(model: DiffusionModel) -> Any:
     """diffusers' pipeline of the model's family, over the model's own UNet and VAE."""
+    # Here, as they tell developers what they lack when they are imported.
+    from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
+
     specs = model.architecture.family.text_encoders
     encoders = [as_transformers(model.text_encoders[spec.part], spec) for spec in specs]
     tokenizers = [transformers_tokenizer(spec.pad) for spec in specs]

@@ -24,12 +24,11 @@ from lorasmith.core.events import Controls, Notice, Observer, ignore
 from lorasmith.core.text import quantity
 from lorasmith.data.dataset import Dataset
 from lorasmith.data.triggers import Trigger
-from lorasmith.formats.embedding_header import read_embedding_header
 from lorasmith.formats.embedding_keys import part_keys
 from lorasmith.models.embedding_file import load_embedding
 from lorasmith.models.open import OpenedCheckpoint
 from lorasmith.models.placeholders import Placeholders
-from lorasmith.training.kinds.adapter import AdapterKind
+from lorasmith.training.kinds.adapter import AdapterKind, words_of_start
 from lorasmith.training.kinds.embedding import EmbeddingKind, TrainedEmbeddings
 from lorasmith.training.kinds.kind import FlatKind, MemoryChange, NetworkFacts
 from lorasmith.training.kinds.trained import Trained, TrainedGroup
@@ -186,8 +185,7 @@ class PivotalKind(FlatKind):
 def _started_words(settings: TrainSettings) -> dict[str, str]:
     """The run's words that ``adapter.init_from`` carries in as many vectors, and their names there;
     prompts do not tell capitals apart."""
-    path, section = settings.adapter.init_from, settings.embedding
-    counts = read_embedding_header(path).bundled if path is not None else {}
+    section, counts = settings.embedding, words_of_start(settings.adapter)
     there = {name.casefold(): name for name, n in counts.items() if n == section.vectors}
     return {name: there[key] for name in section.names if (key := name.casefold()) in there}
 
@@ -214,9 +212,8 @@ def _words_of_the_start(
 def _odd_start(settings: TrainSettings) -> Iterator[Problem]:
     """Words of the file to go on from that this run does not go on with."""
     path, section = settings.adapter.init_from, settings.embedding
-    counts = read_embedding_header(path).bundled if path is not None else {}
     own = {name.casefold() for name in section.names}
-    for name, count in counts.items():
+    for name, count in words_of_start(settings.adapter).items():
         if name.casefold() not in own:
             what = f"{name!r}, a word that {path} carries, is none of this run's: it is left out"
             yield Problem("adapter.init_from", what, "give it in embedding.names to go on with it")
