@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +45,22 @@ class LastAudit:
     ignored: tuple[Mapping[str, Any], ...]
     skipped: Mapping[str, str]
 
+    def parted(
+        self, ignored: Collection[str]
+    ) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
+        """Findings that are to be told, and those of which nobody wants to hear: as that is now,
+        not as it was at the audit. Errors are always told.
+
+        Args:
+            ignored: ids of findings and rules.
+        """
+        told: list[Mapping[str, Any]] = []
+        quiet: list[Mapping[str, Any]] = []
+        for one in (*self.findings, *self.ignored):
+            is_ignored = one["id"] in ignored or one["rule"] in ignored
+            (quiet if is_ignored and one["severity"] != "error" else told).append(one)
+        return told, quiet
+
 
 def keep_audit(audit: Audit, question: Mapping[str, Any]) -> None:
     """Keep an audit of one folder; where nothing can be written at all, it is not kept.
@@ -76,7 +92,7 @@ def _places(root: Path) -> Iterator[Path]:
 
 
 def _read(place: Path) -> LastAudit | None:
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, OverflowError):
         value = parse_json(place.read_bytes())
         if value["version"] != _VERSION:
             return None

@@ -82,12 +82,7 @@ def findings(dataset: OpenDataset) -> FindingsRecord:
         return FindingsRecord(looked=False)
     titles = {name: rule.title for name, rule in _rules().items()}
     kind, resolution = _question(audit)
-    # As it is now: what the audit itself ignored may be told again.
-    ids = set(ignored_in([dataset.root]))
-    records = _records(dataset, (*audit.findings, *audit.ignored))
-    quiet = [
-        one for one in records if one.severity != "error" and not ids.isdisjoint((one.id, one.rule))
-    ]
+    told, quiet = audit.parted(set(ignored_in([dataset.root])))
     return FindingsRecord(
         looked=True,
         time=audit.time,
@@ -95,8 +90,8 @@ def findings(dataset: OpenDataset) -> FindingsRecord:
         images=audit.images,
         kind=kind,
         resolution=resolution,
-        findings=[one for one in records if one not in quiet],
-        ignored=quiet,
+        findings=_records(dataset, told),
+        ignored=_records(dataset, quiet),
         skipped={titles[rule]: what for rule, what in audit.skipped.items() if rule in titles},
     )
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lorasmith.core.disk import changed_ns
 from lorasmith.core.errors import DatasetError, Problem
 from lorasmith.core.events import Progress
 from lorasmith.core.files import file_version
@@ -170,13 +171,7 @@ class OpenDataset:
     def folder_times(self) -> list[tuple[str, int]]:
         """When each of its folders (the first ones of very many) changed last; safe to ask from
         any thread."""
-        times = []
-        for place in list(self._files.times)[:_MOST_WATCHED]:
-            try:
-                times.append((place, os.stat(place).st_mtime_ns))
-            except OSError:
-                times.append((place, 0))
-        return times
+        return [(place, changed_ns(place)) for place in list(self._files.times)[:_MOST_WATCHED]]
 
     @property
     def version(self) -> str:
@@ -342,19 +337,13 @@ class OpenDataset:
     def _is_due(self) -> bool:
         if time.monotonic() - self._looked > _CLOSE_LOOK:
             return True
-        try:
-            return any(os.stat(place).st_mtime_ns != t for place, t in self._files.times.items())
-        except OSError:
-            return True
+        return any(changed_ns(place) != time for place, time in self._files.times.items())
 
     def _follow_facts(self) -> None:
         """See what another process has measured."""
         if self._collection is None:
             return
-        try:
-            changed = (self.root / STORE / FACTS).stat().st_mtime_ns
-        except OSError:
-            changed = 0
+        changed = changed_ns(self.root / STORE / FACTS)
         if changed != self._facts_changed:
             self._facts_changed = changed
             self._collection.reread_facts()

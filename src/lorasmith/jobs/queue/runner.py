@@ -74,9 +74,9 @@ def _apart() -> dict[str, Any]:
 def ensure_runners(ledger: Ledger) -> None:
     """Start a runner for each device that has work and none."""
     for device in ledger.devices_with_work():
-        with _only_runner(ledger, device) as is_only:
+        with _only_runner(ledger, device, asks=True) as is_free:
             pass
-        if not is_only:
+        if not is_free:
             continue
         with open(_runner_file(ledger, device, "log"), "ab") as log:
             subprocess.Popen(
@@ -125,9 +125,14 @@ def _written(change: Callable[[], T]) -> T:
 
 
 @contextlib.contextmanager
-def _only_runner(ledger: Ledger, device: str) -> Iterator[bool]:
+def _only_runner(ledger: Ledger, device: str, *, asks: bool = False) -> Iterator[bool]:
+    """Whether no other runner works for a device.
+
+    Args:
+        asks: it is only asked, and keeps no runner from beginning.
+    """
     with open(_runner_file(ledger, device, "lock"), "a", encoding="utf-8") as file:
-        yield lock_file(file)
+        yield lock_file(file, shared=asks)
 
 
 def _runner_file(ledger: Ledger, device: str, ending: str) -> Path:

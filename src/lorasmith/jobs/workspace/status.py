@@ -194,10 +194,7 @@ class ProjectReader:
         if audit is None:
             text = "not looked yet" if files.images else ""
             return Step(name="audit", state="open", text=text, path=place, command=command)
-        quiet = _ignored(audit.folder)
-        told = [one for one in (*audit.findings, *audit.ignored)
-                if one["severity"] == "error" or quiet.isdisjoint((one["id"], one["rule"]))
-                ]  # fmt: skip
+        told, _ = audit.parted(_ignored(audit.folder))
         errors = sum(one["severity"] == "error" for one in told)
         warnings = sum(one["severity"] == "warning" for one in told)
         changed = files.changed_since(audit.time)

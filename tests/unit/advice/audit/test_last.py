@@ -62,6 +62,7 @@ def test_what_is_kept_may_be_damaged(dataset: MakeDataset) -> None:
         {**value, "findings": 3},
         {**value, "findings": [{"severity": "grave"}]},
         {**value, "time": "yesterday"},
+        {**value, "time": 10**400},
     ]
     for damage in damages:
         path.write_text(json.dumps(damage), "utf-8")
