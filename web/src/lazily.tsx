@@ -19,14 +19,15 @@ export function lazily<Props extends object = object>(
   function Lazily(props: Props) {
     const [, setReady] = useState(false);
     const [error, setError] = useState<unknown>();
+    const Page = loaded;
     useEffect(() => {
-      if (loaded) return;
+      // Not whether it is loaded now: it may have come since this was drawn without it.
+      if (Page) return;
       ask().then(
         () => setReady(true),
         () => setError(new Error("this page could not be loaded: the studio does not answer, or was renewed")),
       );
     }, []);
-    const Page = loaded;
     if (Page) return <Page {...props} />;
     const failed = error !== undefined && (
       <>
