@@ -89,6 +89,9 @@ def test_a_negative_word_is_learned_from_pairs_and_gone_on_with(tmp_path: Path) 
         with Image.open(sample) as image:
             assert image.text["parameters"].startswith("\nNegative prompt: awful")  # type: ignore[attr-defined]
     assert list((whole / "samples").glob("*.png"))
+    card = json.loads((whole / "awful.json").read_text())
+    assert (card["activation text"], card["negative text"]) == ("", "awful")
+    assert "| trigger | `awful`, for negative prompts |" in (whole / "awful.md").read_text()
     broken = tmp_path / "broken" / "awful"
     shutil.copytree(whole, broken)
     (broken / "state" / "step-00000004.state").unlink()

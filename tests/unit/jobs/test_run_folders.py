@@ -152,6 +152,16 @@ def test_the_cards_of_an_embedding_have_the_word_that_its_name_makes(tmp_path: P
     (new / "hello.json").write_text("somebody's", "utf-8")
     assert (rename_run(new, "zorp") / "zorp.json").read_text("utf-8") == "somebody's"
     assert "| trigger | `zorp, red` |" in (tmp_path / "zorp" / "zorp.md").read_text("utf-8")
+    # What is to be avoided stands elsewhere.
+    again = tmp_path / "zorp"
+    avoided = {"activation text": "", "negative text": "zorp, ugly"}
+    (again / "zorp.json").write_text(json.dumps(avoided), "utf-8")
+    (again / "zorp.md").write_text("| trigger | `zorp`, for negative prompts |\n", "utf-8")
+    awful = rename_run(again, "awful")
+    card = json.loads((awful / "awful.json").read_text("utf-8"))
+    assert card == {"activation text": "", "negative text": "awful, ugly"}
+    page = (awful / "awful.md").read_text("utf-8")
+    assert page == "| trigger | `awful`, for negative prompts |\n"
     # The trigger of a LoRA stays what it is, whatever its file is called.
     lora = write_run(tmp_path / "murk")
     (lora / "murk.json").write_text('{"activation text": "murk"}', "utf-8")

@@ -8,7 +8,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from pathlib import Path
 
 from lorasmith.core.disk import discard, remove_folder, rename, replace_file, write_error
@@ -22,6 +22,7 @@ from lorasmith.core.files import (
     write_text,
 )
 from lorasmith.core.text import bytes_text
+from lorasmith.data.captions import split_tags
 from lorasmith.formats.embedding_keys import WORD, by_file_name
 from lorasmith.formats.run_paths import DEFAULT_OUTPUT, hidden_folder, lora_name, loras_of
 from lorasmith.jobs.drawings.loras import require_lora
@@ -88,7 +89,7 @@ def trained_word(result: Path) -> str:
         return ""
 
 
-def _tell_word(folder: RunFolder, words: Collection[str]) -> None:
+def _tell_word(folder: RunFolder, words: Set[str]) -> None:
     """Write into the cards of an embedding the word that its file's name makes.
 
     Args:
@@ -97,16 +98,20 @@ def _tell_word(folder: RunFolder, words: Collection[str]) -> None:
     card, page = folder.beside(".json"), folder.beside(".md")
     with contextlib.suppress(OSError, ValueError):  # A card that is none, or is somebody's, stays.
         values = parse_json(card.read_text(encoding="utf-8"))
-        if isinstance(values, dict) and isinstance(values.get("activation text"), str):
-            text = by_file_name(values["activation text"], words, folder.name)
-            new = json.dumps({**values, "activation text": text}, indent=4, ensure_ascii=False)
+        keys = ("negative text", "activation text")  # What is to be avoided stands in the first.
+        texts = values if isinstance(values, dict) else {}
+        given = [key for key in keys if isinstance(texts.get(key), str)]
+        key = next((k for k in given if not words.isdisjoint(split_tags(texts[k]))), keys[1])
+        if key in given:
+            text = by_file_name(texts[key], words, folder.name)
+            new = json.dumps({**texts, key: text}, indent=4, ensure_ascii=False)
             write_text(card, new + "\n")
     with contextlib.suppress(OSError, ValueError):
         lines = page.read_text(encoding="utf-8").splitlines(keepends=True)
         for place, line in enumerate(lines):
-            if match := re.fullmatch(r"\| trigger \| `([^`]*)` \|\n", line):
+            if match := re.fullmatch(r"\| trigger \| `([^`]*)`(.*)\n", line):
                 text = by_file_name(match[1], words, folder.name)
-                lines[place] = f"| trigger | `{text}` |\n"
+                lines[place] = f"| trigger | `{text}`{match[2]}\n"
         write_text(page, "".join(lines))
 
 

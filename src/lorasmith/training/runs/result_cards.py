@@ -77,13 +77,14 @@ def _json(value: object) -> bytes:
 def web_ui_card(run: Run, trigger: str) -> dict[str, object]:
     """As A1111's editor of a LoRA's metadata saves it."""
     architecture = run.run_plan.architecture
+    is_avoided, negative = _is_avoided(run.settings), run.settings.sample.negative
     strength = {"preferred weight": STRENGTH} if kind_facts(run.settings).has_strength else {}
     return {
         "description": run.settings.save.comment,
         "sd version": architecture.family.card_version,
-        "activation text": trigger,
+        "activation text": "" if is_avoided else trigger,
         **strength,
-        "negative text": run.settings.sample.negative,
+        "negative text": ", ".join(filter(None, (trigger * is_avoided, negative))),
         "notes": f"trained on {run.model_name}, {_length(run)}; clip skip "
         f"{run.settings.model.clip_skip}",
     }
@@ -93,7 +94,8 @@ def model_card(run: Run, trigger: str) -> str:
     """A page about the LoRA, in Markdown."""
     settings, architecture = run.settings, run.run_plan.architecture
     rows = {
-        "trigger": f"`{_plain(trigger)}`" if trigger else "none",
+        "trigger": (f"`{_plain(trigger)}`" if trigger else "none")
+        + ", for negative prompts" * _is_avoided(settings),
         "trained as": _trained_as(run.folder, settings),
         "base model": f"{_plain(run.model_name)} ({architecture.summary})",
         "strength": _strength(settings),
@@ -110,6 +112,11 @@ def model_card(run: Run, trigger: str) -> str:
     lines += [f"| {name} | {value.replace('|', '/')} |" for name, value in rows.items() if value]
     lines += ["", "## Tested on", "", *_tests(run)]
     return "\n".join(lines) + "\n"
+
+
+def _is_avoided(settings: TrainSettings) -> bool:
+    """Whether what is learned is for negative prompts."""
+    return settings.embedding.negative and "embedding" in kind_facts(settings).sections
 
 
 def _strength(settings: TrainSettings) -> str:
