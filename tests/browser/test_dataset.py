@@ -369,6 +369,9 @@ def test_a_tag_is_replaced_by_what_stands_in_another_field(
     page.get_by_role("combobox", name="Step 1").select_option("replace")
     page.get_by_role("combobox", name="another: this").fill("a=b")
     page.get_by_role("combobox", name="another: by that").fill("c=d")
+    # It waits while one looks at something else.
+    page.get_by_role("tab", name="Caption").click()
+    page.get_by_role("tab", name="Edit").click()
     page.get_by_role("button", name="Change 1 caption").click()
     page.get_by_text("Done: 1 file changed").wait_for()
     assert texts(folder)[0] == "zorp, c=d, smile"

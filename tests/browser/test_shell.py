@@ -138,3 +138,19 @@ def test_files_that_are_refused_keep_none_out(serve: Serve, page, workspace: Pat
     page.get_by_text("1 of 2 are copied; these are not").wait_for()
     page.get_by_role("button", name="Go on with what was copied").click()
     page.get_by_role("grid", name="Pictures: 1", exact=True).wait_for()
+
+
+def test_files_are_copied_again_after_all_were_refused(serve: Serve, page, workspace: Path) -> None:
+    page.goto(serve(workspace).page())
+    page.route(
+        "**/api/files?**", lambda route: route.fulfill(status=422, json={"detail": "no"}), times=1
+    )
+    picture = workspace / "zorp" / "dataset" / "0.png"
+    page.locator("input[type=file]").set_input_files(str(picture))
+    copying = page.get_by_role("button", name="Copy 1 file in")
+    copying.click()
+    page.get_by_role("alert").wait_for()
+    # The project that was made for it is there, and takes it.
+    copying.click()
+    page.wait_for_url("**/dataset?**")
+    assert (workspace / "pictures" / "dataset" / "0.png").is_file()

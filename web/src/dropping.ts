@@ -1,4 +1,5 @@
 // Files and folders that are dropped on a page, or chosen: with their paths below what was dropped.
+import { signal } from "@preact/signals";
 import { useState } from "preact/hooks";
 
 export interface Dropped {
@@ -23,8 +24,11 @@ export function settingsAmong(dropped: readonly Dropped[]): File | null {
   return only && SETTINGS.test(only.file.name) ? only.file : null;
 }
 
+/** A settings file of any trainer that was dropped elsewhere, for the page that trains; it takes it away. */
+export const incomingSettings = signal<File | null>(null);
+
 /** Everything in what was dropped, folders read to their end. */
-export async function droppedFiles(transfer: DataTransfer): Promise<Dropped[]> {
+async function droppedFiles(transfer: DataTransfer): Promise<Dropped[]> {
   // Entries must be asked for before the event is over.
   const entries = [...transfer.items].map((item) => item.webkitGetAsEntry()).filter((entry) => entry !== null);
   if (!entries.length) return [...transfer.files].map((file) => ({ file, folders: [] }));

@@ -1,10 +1,11 @@
 // The queue, as all tabs and programs on this workspace see it.
 import { computed, signal } from "@preact/signals";
-import { get, post, remove, type Schemas } from "./api/client";
 import { concerns, onChange } from "./api/changes";
+import { get, post, remove, type Schemas } from "./api/client";
+import { oneAtATime } from "./api/fetched";
 
 export type Job = Schemas["JobRecord"];
-export type JobRequest = Parameters<typeof post<"/api/jobs">>[1] extends infer G
+type JobRequest = Parameters<typeof post<"/api/jobs">>[1] extends infer G
   ? NonNullable<G> extends { body?: infer B }
     ? NonNullable<B>
     : never
@@ -18,27 +19,14 @@ export const running = computed(() => jobs.value.filter((job) => job.state === "
 export const waiting = computed(() => jobs.value.filter((job) => ["queued", "held", "paused"].includes(job.state)));
 export const ended = computed(() => jobs.value.filter((job) => ["done", "failed", "cancelled"].includes(job.state)));
 
-let asking = false;
-let again = false;
-
-export async function refreshJobs(): Promise<void> {
-  if (asking) {
-    again = true;
-    return;
-  }
-  asking = true;
+export const refreshJobs = oneAtATime(async () => {
   try {
-    do {
-      again = false;
-      jobs.value = await get("/api/jobs");
-      jobsError.value = undefined;
-    } while (again);
+    jobs.value = await get("/api/jobs");
+    jobsError.value = undefined;
   } catch (error) {
     jobsError.value = error;
-  } finally {
-    asking = false;
   }
-}
+});
 
 export function followJobs(): void {
   onChange((topics) => concerns(topics, "jobs", "progress") && void refreshJobs());

@@ -10,16 +10,20 @@ export interface Key {
   run: (event: KeyboardEvent) => void;
 }
 
-const groups: { current: Key[] }[] = [];
+interface Group {
+  keys: Key[];
+  inDialog: boolean;
+}
+const groups: Group[] = [];
 /** Rises when other keys count. */
 export const keysVersion = signal(0);
 
-export const allKeys = (): Key[] => groups.flatMap((group) => group.current);
+export const allKeys = (): Key[] => groups.flatMap((group) => group.keys);
 
 /** While the component is shown, these keys do what they say; the component shown last goes first. */
-export function useKeys(keys: Key[]): void {
-  const group = useRef(keys);
-  group.current = keys;
+export function useKeys(keys: Key[], inDialog = false): void {
+  const group = useRef<Group>({ keys, inDialog }).current;
+  group.keys = keys;
   // Once it is to be seen: a key that comes before the browser has drawn it counts, too.
   useLayoutEffect(() => {
     groups.unshift(group);
@@ -31,7 +35,10 @@ export function useKeys(keys: Key[]): void {
   }, []);
 }
 
-export function nameOf(event: KeyboardEvent): string {
+/** What lies over the page has the keys, and the page none. */
+export const useDialogKeys = (keys: Key[]): void => useKeys(keys, true);
+
+function nameOf(event: KeyboardEvent): string {
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   // "?" is typed with Shift on some keyboards and without on others.
   const isNamed = event.key.length > 1 || event.ctrlKey || event.metaKey || event.altKey;
@@ -40,7 +47,7 @@ export function nameOf(event: KeyboardEvent): string {
 }
 
 /** Whether keys write text where the event comes from. */
-export function isTyping(target: EventTarget | null): boolean {
+function isTyping(target: EventTarget | null): boolean {
   const element = target as HTMLElement | null;
   if (!element?.matches) return false;
   if (element.isContentEditable || element.matches("textarea, select")) return true;
@@ -64,21 +71,13 @@ export function listenToKeys(): void {
       return;
     }
     if (event.defaultPrevented || isTyping(event.target) || isPressed(event.target, name)) return;
-    // What lies over the page has the keys, and the page none.
     const isOver = document.querySelector("dialog[open]") !== null;
-    const found = allKeys().find((key) => key.keys === name && (!isOver || inDialog(key)));
+    const found = groups
+      .filter((group) => group.inDialog || !isOver)
+      .flatMap((group) => group.keys)
+      .find((key) => key.keys === name);
     if (!found) return;
     event.preventDefault();
     found.run(event);
   });
 }
-
-const dialogKeys = new WeakSet<Key>();
-
-/** Keys that count while a dialog is open. */
-export function ofDialog(keys: Key[]): Key[] {
-  for (const key of keys) dialogKeys.add(key);
-  return keys;
-}
-
-const inDialog = (key: Key): boolean => dialogKeys.has(key);

@@ -2,6 +2,7 @@
 import { batch, computed, signal } from "@preact/signals";
 import { concerns, onChange } from "./api/changes";
 import { get, type Schemas } from "./api/client";
+import { oneAtATime } from "./api/fetched";
 import { query } from "./router";
 
 /** Fewer than these are offered to be made more, by a bootstrap. */
@@ -27,31 +28,18 @@ export const LAST_PROJECT = "project";
 export const projectsError = signal<unknown>(undefined);
 export const projectsKnown = signal(false);
 
-let asking = false;
-let again = false;
-
-async function refresh(): Promise<void> {
-  if (asking) {
-    again = true;
-    return;
-  }
-  asking = true;
+const refresh = oneAtATime(async () => {
   try {
-    do {
-      again = false;
-      const found = await get("/api/projects");
-      batch(() => {
-        projects.value = found;
-        projectsKnown.value = true;
-        projectsError.value = undefined;
-      });
-    } while (again);
+    const found = await get("/api/projects");
+    batch(() => {
+      projects.value = found;
+      projectsKnown.value = true;
+      projectsError.value = undefined;
+    });
   } catch (error) {
     projectsError.value = error;
-  } finally {
-    asking = false;
   }
-}
+});
 
 export function followProjects(): void {
   onChange((topics) => concerns(topics, "projects") && void refresh());

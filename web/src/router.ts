@@ -1,5 +1,6 @@
 // Every page has an address of its own: what it shows stands in it.
 import { computed, signal } from "@preact/signals";
+import { useEffect } from "preact/hooks";
 import { withQuery } from "./api/client";
 
 export const address = signal(new URL(location.href));
@@ -31,6 +32,16 @@ export function alter(values: Values, { replace = true } = {}): void {
   }
   const text = params.toString();
   go(address.value.pathname + (text ? `?${text}` : ""), { replace });
+}
+
+/** The browser asks whoever closes the tab while something is not saved. */
+export function useLeavingAsked(unsaved: boolean): void {
+  useEffect(() => {
+    if (!unsaved) return;
+    const ask = (event: BeforeUnloadEvent) => event.preventDefault();
+    addEventListener("beforeunload", ask);
+    return () => removeEventListener("beforeunload", ask);
+  }, [unsaved]);
 }
 
 /** Links within the studio don't load it anew. */

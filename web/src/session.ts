@@ -24,18 +24,32 @@ effect(() => {
   remember("theme", theme.value);
 });
 
-/** Kept in this browser; "" where there is nothing, or the browser keeps nothing. */
-export function remembered(name: string): string {
+/** For how long something is kept: in this browser, or until the tab is closed. */
+export type Keeper = "browser" | "tab";
+const storage = (of: Keeper): Storage => (of === "tab" ? sessionStorage : localStorage);
+
+/** "" where there is nothing, or the browser keeps nothing. */
+export function remembered(name: string, of: Keeper = "browser"): string {
   try {
-    return localStorage.getItem(`lorasmith.${name}`) ?? "";
+    return storage(of).getItem(`lorasmith.${name}`) ?? "";
   } catch {
     return "";
   }
 }
 
-export function remember(name: string, value: string): void {
+/** What was kept as JSON; null where there is nothing that can be read. */
+export function rememberedValue(name: string, of: Keeper = "browser"): unknown {
   try {
-    localStorage.setItem(`lorasmith.${name}`, value);
+    return JSON.parse(remembered(name, of) || "null");
+  } catch {
+    return null;
+  }
+}
+
+export function remember(name: string, value: string, of: Keeper = "browser"): void {
+  try {
+    if (value) storage(of).setItem(`lorasmith.${name}`, value);
+    else storage(of).removeItem(`lorasmith.${name}`);
   } catch {
     // A browser that keeps nothing shows what is usual, each time.
   }

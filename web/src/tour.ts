@@ -3,31 +3,20 @@ import { effect, signal } from "@preact/signals";
 import { go } from "./router";
 import { remember, remembered } from "./session";
 
-const SEEN = "tour";
-const KEPT = "lorasmith.tour";
+/** Of the step in this tab, and of whether one was shown around in this browser. */
+const NAME = "tour";
 
 /** Of the table in tour_steps.ts, from 0 on; `null` where there is no tour. */
 export const tourStep = signal<number | null>(keptStep());
 /** In this browser, whenever. */
-export const tourSeen = signal(remembered(SEEN) !== "");
-
-effect(() => {
-  try {
-    if (tourStep.value === null) sessionStorage.removeItem(KEPT);
-    else sessionStorage.setItem(KEPT, String(tourStep.value));
-  } catch {
-    // A browser that keeps nothing ends the tour when the page is loaded anew.
-  }
-});
+export const tourSeen = signal(remembered(NAME) !== "");
 
 function keptStep(): number | null {
-  try {
-    const kept = sessionStorage.getItem(KEPT);
-    return kept !== null && /^\d$/.test(kept) ? Number(kept) : null;
-  } catch {
-    return null;
-  }
+  const kept = remembered(NAME, "tab");
+  return /^\d$/.test(kept) ? Number(kept) : null;
 }
+
+effect(() => remember(NAME, tourStep.value === null ? "" : String(tourStep.value), "tab"));
 
 export function beginTour(): void {
   tourStep.value = 0;
@@ -37,5 +26,5 @@ export function beginTour(): void {
 export function leaveTour(): void {
   tourStep.value = null;
   tourSeen.value = true;
-  remember(SEEN, "seen");
+  remember(NAME, "seen");
 }

@@ -4,7 +4,7 @@ import { to } from "./router";
 
 type Status = Schemas["ProjectStatus"];
 
-export interface TourStep {
+interface TourStep {
   title: string;
   text: string;
   /** Where it is, in the demo. */

@@ -116,6 +116,11 @@ export function imageAddress(path: string, size?: number, v?: string): string {
   return withQuery("/api/image", { path, size, v });
 }
 
+/** Fetches an image before it is asked for. */
+export function fetchAhead(path: string, v?: string): void {
+  new Image().src = imageAddress(path, undefined, v);
+}
+
 /** Sends a file as it is. `onProgress` is told the share that has gone, 0 to 1. */
 export function upload(
   file: File,

@@ -91,3 +91,33 @@ export function useRested<T>(
     return () => (clearTimeout(timer), controller.abort());
   }, of);
 }
+
+/** `ask`, once at a time: asked for meanwhile, it is asked once more. Done once nothing newer is to be asked for. */
+export function oneAtATime(ask: () => Promise<void>): () => Promise<void> {
+  let asking: Promise<void> | null = null;
+  let again = false;
+  async function run() {
+    try {
+      do {
+        again = false;
+        await ask();
+      } while (again);
+    } finally {
+      asking = null;
+    }
+  }
+  return () => {
+    again = asking !== null;
+    return (asking ??= run());
+  };
+}
+
+/** `ask`, once, and again only where it failed: for what never changes while the studio runs. */
+export function once<T>(ask: () => Promise<T>): () => Promise<T> {
+  let answer: Promise<T> | undefined;
+  return () => {
+    answer ??= ask();
+    answer.catch(() => (answer = undefined));
+    return answer;
+  };
+}

@@ -7,11 +7,12 @@ interface Props {
   onFiles: (files: Dropped[]) => void;
   /** Which are offered; by itself pictures and what belongs to them. */
   accept?: string;
+  single?: boolean;
   /** The button, given what opens the choice. */
   children: (choose: () => void) => ComponentChildren;
 }
 
-export function AddFiles({ onFiles, accept = "image/*,.txt,.caption,.zip,.cbz", children }: Props) {
+export function AddFiles({ onFiles, accept = "image/*,.txt,.caption,.zip,.cbz", single = false, children }: Props) {
   const input = useRef<HTMLInputElement>(null);
   return (
     <span>
@@ -19,7 +20,7 @@ export function AddFiles({ onFiles, accept = "image/*,.txt,.caption,.zip,.cbz", 
       <input
         ref={input}
         type="file"
-        multiple
+        multiple={!single}
         class="unseen"
         tabIndex={-1}
         aria-hidden="true"

@@ -1,15 +1,7 @@
 // A text field that says what may be written next.
 import type { ComponentChildren, Ref } from "preact";
 import { useEffect, useId, useRef, useState } from "preact/hooks";
-
-export interface Option {
-  text: string;
-  /** Beside it, softly. */
-  note?: string;
-  /** Takes its place. */
-  start?: number;
-  end?: number;
-}
+import { BEFORE_ASKING, chosenNext, type Option, Suggestions } from "./suggestions";
 
 interface Props {
   value: string;
@@ -33,13 +25,11 @@ interface Props {
   children?: ComponentChildren;
 }
 
-const WAIT = 60;
-
 export function Combobox(props: Props) {
   const { value, label, complete, onInput, takesWhole } = props;
   const [options, setOptions] = useState<Option[]>([]);
+  const open = options.length > 0;
   const [chosen, setChosen] = useState(-1);
-  const [open, setOpen] = useState(false);
   const id = useId();
   const input = useRef<HTMLInputElement | null>(null);
   const asking = useRef<AbortController | null>(null);
@@ -56,17 +46,16 @@ export function Combobox(props: Props) {
         if (controller.signal.aborted || document.activeElement !== input.current) return;
         setOptions(found);
         setChosen(-1);
-        setOpen(found.length > 0);
       } catch {
-        setOpen(false); // What is wrong with the text is said elsewhere.
+        setOptions([]); // What is wrong with the text is said elsewhere.
       }
-    }, WAIT);
+    }, BEFORE_ASKING);
   }
 
   function close() {
     clearTimeout(timer.current);
     asking.current?.abort();
-    setOpen(false);
+    setOptions([]);
     setChosen(-1);
   }
 
@@ -93,13 +82,12 @@ export function Combobox(props: Props) {
     if (step && !event.altKey) {
       event.preventDefault();
       if (!open) return ask(value);
-      const count = options.length + 1;
-      setChosen(((chosen + 1 + step + count) % count) - 1);
+      setChosen(chosenNext(chosen, step, options.length));
       return;
     }
     if (event.key === "Enter" || (event.key === "Tab" && open && chosen >= 0)) {
       event.preventDefault();
-      const option = open ? options[chosen] : undefined;
+      const option = options[chosen];
       if (option) take(option);
       else (close(), props.onEnter?.(value));
     }
@@ -143,22 +131,7 @@ export function Combobox(props: Props) {
         onBlur={() => (close(), props.onBlur?.())}
       />
       {props.children}
-      <ul id={`${id}-list`} class="suggestions" role="listbox" aria-label={`${label}: suggestions`} hidden={!open}>
-        {open &&
-          options.map((option, number) => (
-            <li
-              key={number}
-              id={`${id}-${number}`}
-              role="option"
-              aria-selected={number === chosen}
-              // Before the field loses the focus.
-              onMouseDown={(event) => (event.preventDefault(), take(option))}
-            >
-              <span class="cut">{option.text}</span>
-              {option.note && <span class="soft push small cut">{option.note}</span>}
-            </li>
-          ))}
-      </ul>
+      <Suggestions id={id} label={label} options={options} chosen={chosen} onTake={take} />
     </div>
   );
 }

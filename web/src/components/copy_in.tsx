@@ -25,6 +25,8 @@ export function CopyIn({ dropped, into, onClose, target }: Props) {
   const taken = useMemo(() => dropped.filter((each) => isOfDataset(each.file.name)), [dropped]);
   const outer = commonFolder(dropped);
   const archive = taken.length === 1 && isArchive(taken[0]!.file.name) ? stemOf(taken[0]!.file.name) : "";
+  /** Of a project that was made for them there is one also where all files were refused. */
+  const [project, setProject] = useState(into);
   const [name, setName] = useState(into ? baseName(into) : outer || archive || "pictures");
   const [share, setShare] = useState<number | null>(null);
   const [problems, setProblems] = useState<Problem[]>([]);
@@ -48,12 +50,13 @@ export function CopyIn({ dropped, into, onClose, target }: Props) {
     let address = "";
     let copied = 0;
     try {
-      const project = into ?? (await post("/api/projects", { body: { name: name.trim() } })).path;
-      const dataset = (await get("/api/project", { query: { path: project } })).dataset;
+      const place = project ?? (await post("/api/projects", { body: { name: name.trim() } })).path;
+      setProject(place);
+      const { dataset } = await get("/api/project", { query: { path: place } });
       // Who adds to what is shown stays there; the page asks anew by itself.
       const isShown = into !== null && path.value === "/dataset";
-      if (target) address = target(project, dataset);
-      else address = isShown ? location.pathname + location.search : to("/dataset", { path: dataset, project });
+      if (target) address = target(place, dataset);
+      else address = isShown ? location.pathname + location.search : to("/dataset", { path: dataset, project: place });
       let sent = 0;
       for (const { file, folders } of taken) {
         const inner = outer ? folders.slice(1) : folders;
@@ -123,7 +126,7 @@ export function CopyIn({ dropped, into, onClose, target }: Props) {
               class="input"
               value={name}
               onInput={(event) => (setName(event.currentTarget.value), setProblems([]))}
-              disabled={busy || partly !== null}
+              disabled={busy || project !== null}
               autofocus
               required
             />

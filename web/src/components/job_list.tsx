@@ -3,7 +3,7 @@ import { useSignal } from "@preact/signals";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { get } from "../api/client";
 import { duration, when } from "../format";
-import { type Ask, askJob, bootstrapOf, ended, forgetJob, type Job, moveJob, waiting } from "../jobs";
+import { type Ask, askJob, bootstrapOf, ended, forgetJob, isOpen, type Job, moveJob, waiting } from "../jobs";
 import { to } from "../router";
 import { Button } from "./button";
 import { CommandLine } from "./command_line";
@@ -89,9 +89,7 @@ function JobRow({ job, dragged, onDrag }: { job: Job; dragged: number | null; on
       }}
     >
       <div class="row">
-        <span class={`tag ${TONES[job.state] ?? ""}`}>
-          {job.wish ? (job.wish === "pause" ? "pausing" : "stopping") : job.state}
-        </span>
+        <JobState job={job} />
         <span class="soft number">{job.id}</span>
         {placeOf(job) ? (
           <a class="cut" href={placeOf(job)}>
@@ -137,6 +135,25 @@ function JobRow({ job, dragged, onDrag }: { job: Job; dragged: number | null; on
   );
 }
 
+/** One job, where it was begun. */
+export function JobLine({ job }: { job: Job }) {
+  return (
+    <div role="status">
+      <div class="row">
+        <JobState job={job} />
+        <span class="cut">{job.title}</span>
+      </div>
+      <JobProgress job={job} />
+    </div>
+  );
+}
+
+const JobState = ({ job }: { job: Job }) => (
+  <span class={`tag ${TONES[job.state] ?? ""}`}>
+    {job.wish ? (job.wish === "pause" ? "pausing" : "stopping") : job.state}
+  </span>
+);
+
 export function JobProgress({ job }: { job: Job }) {
   const { progress } = job;
   const words: string[] = [];
@@ -175,6 +192,7 @@ function JobLog({ job, onClose }: { job: Job; onClose: () => void }) {
   const [error, setError] = useState<unknown>();
   const next = useRef(0);
   const end = useRef<HTMLPreElement>(null);
+  const isAtWork = isOpen(job);
   useEffect(() => {
     let over = false;
     let timer = 0;
@@ -185,7 +203,7 @@ function JobLog({ job, onClose }: { job: Job; onClose: () => void }) {
         const anew = part.next > next.current;
         next.current = part.next;
         if (anew) setText((before) => (before + part.text).slice(-200_000));
-        timer = window.setTimeout(read, anew ? 50 : 1000);
+        if (anew || isAtWork) timer = setTimeout(read, anew ? 50 : 1000);
       } catch (problem) {
         if (!over) setError(problem);
       }
@@ -195,7 +213,7 @@ function JobLog({ job, onClose }: { job: Job; onClose: () => void }) {
       over = true;
       clearTimeout(timer);
     };
-  }, [job.id, job.tries]);
+  }, [job.id, job.tries, isAtWork]);
   useEffect(() => end.current?.scrollTo(0, end.current.scrollHeight), [text]);
   return (
     <Dialog title={job.title} onClose={onClose}>

@@ -1,7 +1,9 @@
 // A mask, painted over its picture.
 import { useEffect, useRef, useState } from "preact/hooks";
 import { problemsOf } from "../api/client";
-import { useKeys } from "../keys";
+import { useDialogKeys } from "../keys";
+import { follow } from "../pointer";
+import { useLeavingAsked } from "../router";
 import { Button } from "./button";
 import { sayProblems } from "./notices";
 
@@ -75,12 +77,7 @@ export function MaskPainter(props: Props) {
       save.current(maskOf(from)).catch((failed: unknown) => sayProblems(problemsOf(failed)));
     };
   }, [picture]);
-  useEffect(() => {
-    if (!isNew) return;
-    const ask = (event: BeforeUnloadEvent) => event.preventDefault();
-    addEventListener("beforeunload", ask);
-    return () => removeEventListener("beforeunload", ask);
-  }, [isNew]);
+  useLeavingAsked(isNew);
 
   function point(event: PointerEvent): [number, number] {
     const bounds = canvas.current!.getBoundingClientRect();
@@ -99,9 +96,6 @@ export function MaskPainter(props: Props) {
 
   function draw(event: PointerEvent) {
     if (event.button !== 0) return;
-    event.preventDefault();
-    const target = canvas.current!;
-    target.setPointerCapture(event.pointerId);
     keepPast();
     const to = context();
     to.globalCompositeOperation = erases || event.shiftKey ? "destination-out" : "source-over";
@@ -117,15 +111,7 @@ export function MaskPainter(props: Props) {
       [x, y] = [x1, y1];
     };
     line(x, y + 0.01);
-    const move = (e: PointerEvent) => line(...point(e));
-    const release = () => {
-      target.removeEventListener("pointermove", move);
-      target.removeEventListener("pointerup", release);
-      target.removeEventListener("pointercancel", release);
-    };
-    target.addEventListener("pointermove", move);
-    target.addEventListener("pointerup", release);
-    target.addEventListener("pointercancel", release);
+    follow(event, (next) => line(...point(next)));
   }
 
   function back() {
@@ -165,7 +151,8 @@ export function MaskPainter(props: Props) {
     props.onDone();
   }
 
-  useKeys([
+  // It may lie over the page.
+  useDialogKeys([
     { keys: "[", does: "Mask: a smaller brush", run: () => setBrush(Math.max(1, Math.round(brush / 1.3))) },
     { keys: "]", does: "Mask: a larger brush", run: () => setBrush(Math.round(brush * 1.3) + 1) },
     { keys: "e", does: "Mask: paint, or take paint away", run: () => setErases(!erases) },

@@ -1,7 +1,7 @@
 // A prompt while it is written: its signs in colours, and what a tag may become.
 import { useEffect, useId, useLayoutEffect, useRef, useState } from "preact/hooks";
-import type { Option } from "./combobox";
 import { type Change, escaped, type Kind, signsOf, weighed } from "./prompt_text";
+import { BEFORE_ASKING, chosenNext, type Option, Suggestions } from "./suggestions";
 
 interface Props {
   value: string;
@@ -18,7 +18,6 @@ interface Props {
   rows?: number;
 }
 
-const WAIT = 60;
 const MOST = 12;
 /** Of a tag, characters. */
 const LONGEST = 200;
@@ -77,7 +76,7 @@ export function PromptBox(props: Props) {
       } catch {
         close(); // What a prompt may say does not depend on a list.
       }
-    }, WAIT);
+    }, BEFORE_ASKING);
   }
 
   function write(change: Change) {
@@ -110,8 +109,7 @@ export function PromptBox(props: Props) {
     if (!open) return;
     if (step && !event.altKey) {
       event.preventDefault();
-      const count = options.length + 1;
-      setChosen(((chosen + 1 + step + count) % count) - 1);
+      setChosen(chosenNext(chosen, step, options.length));
     } else if ((event.key === "Enter" || event.key === "Tab") && options[chosen] && !event.ctrlKey) {
       event.preventDefault();
       take(options[chosen]);
@@ -143,28 +141,14 @@ export function PromptBox(props: Props) {
           onClick={close}
         />
       </div>
-      <ul
-        id={`${id}-list`}
-        class="suggestions"
-        role="listbox"
-        aria-label={`${label}: suggestions`}
-        hidden={!open}
+      <Suggestions
+        id={id}
+        label={label}
+        options={options}
+        chosen={chosen}
         style={{ left: `${place.left}px`, top: `${place.top}px` }}
-      >
-        {options.map((option, number) => (
-          <li
-            key={number}
-            id={`${id}-${number}`}
-            role="option"
-            aria-selected={number === chosen}
-            // Before the field loses the focus.
-            onMouseDown={(event) => (event.preventDefault(), take(option))}
-          >
-            <span class="cut">{option.text}</span>
-            {option.note && <span class="soft push small cut">{option.note}</span>}
-          </li>
-        ))}
-      </ul>
+        onTake={take}
+      />
     </div>
   );
 }

@@ -2,7 +2,7 @@
 
 export type Kind = "text" | "tag" | "weight" | "schedule" | "wildcard" | "word" | "odd";
 
-export interface Sign {
+interface Sign {
   kind: Kind;
   text: string;
 }

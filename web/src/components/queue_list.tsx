@@ -1,7 +1,8 @@
 // What runs, waits and has ended, over whatever page is shown.
-import { ended, running, waiting } from "../jobs";
+import { ended, jobsError, running, waiting } from "../jobs";
 import { Dialog } from "./dialog";
 import { JobList } from "./job_list";
+import { Failed } from "./problems";
 
 export function Queue({ onClose }: { onClose: () => void }) {
   const parts = [
@@ -12,6 +13,7 @@ export function Queue({ onClose }: { onClose: () => void }) {
   const none = parts.every(([, jobs]) => !jobs.length);
   return (
     <Dialog title="Queue" kind="drawer" onClose={onClose}>
+      {jobsError.value !== undefined && <Failed error={jobsError.value} />}
       {none && (
         <p class="empty">
           Nothing runs or waits. What you start here comes one after another on each device, and goes on when the studio

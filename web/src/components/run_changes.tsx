@@ -17,21 +17,6 @@ interface Of {
   name: string;
 }
 
-/** Whether anything works on a run, so that it stays as it is. */
-export const isAtWork = (state: string): boolean => state === "running" || state === "preparing";
-
-export async function removeRun(run: Of, then: () => unknown): Promise<void> {
-  const { kept } = await post("/api/run/remove", { body: { path: run.path } });
-  then();
-  say(`${run.name} is in the trash, with its LoRA files.`, {
-    label: "Undo",
-    run: async () => {
-      await post("/api/run/restore", { body: { path: kept } });
-      say(`${run.name} is back.`);
-    },
-  });
-}
-
 export function RenameRun({ run, onClose }: { run: Of; onClose: () => void }) {
   return (
     <Rename

@@ -4,21 +4,14 @@ import type { Schemas } from "../api/client";
 import { figure, when } from "../format";
 import { running, waiting } from "../jobs";
 import { to } from "../router";
+import { isAtWork, removeRun, RUN_TONES } from "../runs";
 import { Button } from "./button";
 import { Icon } from "./icons";
 import { JobList } from "./job_list";
 import { Picture } from "./picture";
-import { isAtWork, removeRun, RenameRun } from "./run_changes";
+import { RenameRun } from "./run_changes";
 
 type Run = Schemas["RunSummary"];
-
-export const RUN_TONES: Record<string, string> = {
-  running: "running",
-  preparing: "running",
-  trouble: "danger",
-  killed: "danger",
-  stopped: "warning",
-};
 
 /** In the place of the table: what is said where nothing is at work that may become a run. */
 export function NoRuns({ children }: { children: ComponentChildren }) {

@@ -1,8 +1,7 @@
 // What a run drew: a row for each time, a column for each prompt; one of them large, to compare.
 import { useEffect, useMemo, useState } from "preact/hooks";
-import type { Schemas } from "../api/client";
-import { imageAddress } from "../api/client";
-import { ofDialog, useKeys } from "../keys";
+import { fetchAhead, imageAddress, type Schemas } from "../api/client";
+import { useDialogKeys } from "../keys";
 import { alter, query } from "../router";
 import { Button } from "./button";
 import { Dialog } from "./dialog";
@@ -184,31 +183,29 @@ function Large({ rows, prompts, at, onMove, onClose }: LargeProps) {
       rows[other]?.cells.get(index),
       rows[down]?.cells.get(prompts[across + 1]?.[0] ?? -1),
     ];
-    for (const each of near) if (each) new Image().src = imageAddress(each.path, undefined, each.version);
+    for (const each of near) if (each) fetchAhead(each.path, each.version);
   }, [down, across, other]);
 
   const move = (y: number, x: number) => {
     setShowsOther(false);
     onMove([Math.min(rows.length - 1, Math.max(0, down + y)), Math.min(prompts.length - 1, Math.max(0, across + x))]);
   };
-  useKeys(
-    ofDialog([
-      { keys: "ArrowLeft", does: "Sample: the prompt before", run: () => move(0, -1) },
-      { keys: "ArrowRight", does: "Sample: the next prompt", run: () => move(0, 1) },
-      { keys: "ArrowUp", does: "Sample: the time before", run: () => move(-1, 0) },
-      { keys: "ArrowDown", does: "Sample: the next time", run: () => move(1, 0) },
-      {
-        keys: " ",
-        does: "Sample: the other time in its place, and back",
-        run: () => setShowsOther((before) => !before),
-      },
-      {
-        keys: "z",
-        does: "Sample: as large as fits, or by whole pixels",
-        run: () => setScale((before) => (before + 1) % 4),
-      },
-    ]),
-  );
+  useDialogKeys([
+    { keys: "ArrowLeft", does: "Sample: the prompt before", run: () => move(0, -1) },
+    { keys: "ArrowRight", does: "Sample: the next prompt", run: () => move(0, 1) },
+    { keys: "ArrowUp", does: "Sample: the time before", run: () => move(-1, 0) },
+    { keys: "ArrowDown", does: "Sample: the next time", run: () => move(1, 0) },
+    {
+      keys: " ",
+      does: "Sample: the other time in its place, and back",
+      run: () => setShowsOther((before) => !before),
+    },
+    {
+      keys: "z",
+      does: "Sample: as large as fits, or by whole pixels",
+      run: () => setScale((before) => (before + 1) % 4),
+    },
+  ]);
   return (
     <Dialog
       kind="full"

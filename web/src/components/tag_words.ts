@@ -2,7 +2,7 @@
 import { get, type Schemas } from "../api/client";
 import { project } from "../project";
 import { remembered } from "../session";
-import type { Option } from "./combobox";
+import type { Option } from "./suggestions";
 
 type Word = Schemas["WordRecord"];
 

@@ -26,7 +26,7 @@ function BeginPage() {
   return (
     <main id="content" class="boot-begin">
       <Begin />
-      <aside class="boot-list" aria-label="Bootstraps that there are">
+      <aside aria-label="Bootstraps that there are">
         <section class="panel">
           <header>
             <h2>Begun</h2>

@@ -1,7 +1,7 @@
 // A new bootstrap: its pictures, the word that calls them, and what it would do.
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { get, post, type Problem, type Schemas } from "../api/client";
-import { useFetched } from "../api/fetched";
+import { once, useFetched } from "../api/fetched";
 import { AddFiles } from "../components/add_files";
 import { Button } from "../components/button";
 import { CommandLine } from "../components/command_line";
@@ -23,13 +23,7 @@ type Values = Record<string, unknown>;
 
 const PAUSE = 400;
 
-/** Forms never change while the studio runs. */
-let form: Promise<Field[]> | undefined;
-export const bootstrapForm = (): Promise<Field[]> =>
-  (form ??= get("/api/bootstraps/form").catch((error: unknown) => {
-    form = undefined;
-    throw error;
-  }));
+const bootstrapForm = once(() => get("/api/bootstraps/form"));
 
 /** What was filled in, by project, while one looks at other pages. */
 const drafts = new Map<string, { values: Values; images: readonly string[] | null }>();
@@ -99,7 +93,7 @@ function BeginWith({ folder, onFiles }: { folder: string; onFiles: (files: Dropp
   const draft = drafts.get(folder);
   const [images, setImages] = useState<readonly string[] | null>(draft?.images ?? null);
   const [values, setValues] = useState<Values>(draft?.values ?? {});
-  const fields = useFetched(() => bootstrapForm(), []);
+  const fields = useFetched(bootstrapForm, []);
   const found = useFetched(
     (signal) => get("/api/bootstraps/pictures", { query: { project: folder }, signal }),
     [folder],

@@ -10,7 +10,7 @@ import { useKeys } from "../keys";
 import { alter, query } from "../router";
 import type { Round, Shown } from "./bootstrap_one";
 
-export interface Marks {
+interface Marks {
   marked: ReadonlySet<number>;
   toggle: (...numbers: number[]) => void;
   set: (numbers: readonly number[]) => void;

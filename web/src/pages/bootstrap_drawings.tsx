@@ -1,12 +1,12 @@
 // The drawings of a round: a grid that is gone through by arrows, one of them large, and what is known of it.
 import { useEffect, useRef, useState } from "preact/hooks";
-import { imageAddress, put } from "../api/client";
+import { fetchAhead, imageAddress, put } from "../api/client";
 import { Button } from "../components/button";
 import { Dialog } from "../components/dialog";
 import { Icon } from "../components/icons";
 import { Picture } from "../components/picture";
 import { percent } from "../format";
-import { ofDialog, useKeys } from "../keys";
+import { useDialogKeys } from "../keys";
 import type { Round } from "./bootstrap_one";
 
 type Drawing = Round["drawings"][number];
@@ -203,16 +203,14 @@ export function LargeDrawing({ drawings, at, marked, onToggle, onShow }: LargePr
   };
   useEffect(() => {
     for (const near of [drawings[place - 1], drawings[place + 1]])
-      if (near?.version) new Image().src = imageAddress(near.path, undefined, near.version);
+      if (near?.version) fetchAhead(near.path, near.version);
   }, [at]);
-  useKeys(
-    ofDialog([
-      { keys: "ArrowLeft", does: "Large: the drawing before", run: () => move(-1) },
-      { keys: "ArrowRight", does: "Large: the next drawing", run: () => move(1) },
-      { keys: " ", does: "Large: keep it, or not", run: () => onToggle?.(at) },
-      { keys: "b", does: "Large: what the base model drew at this seed, or the drawing", run: () => setBase(!base) },
-    ]),
-  );
+  useDialogKeys([
+    { keys: "ArrowLeft", does: "Large: the drawing before", run: () => move(-1) },
+    { keys: "ArrowRight", does: "Large: the next drawing", run: () => move(1) },
+    { keys: " ", does: "Large: keep it, or not", run: () => onToggle?.(at) },
+    { keys: "b", does: "Large: what the base model drew at this seed, or the drawing", run: () => setBase(!base) },
+  ]);
   const isKept = marked.has(at);
   const shown =
     base && drawing.base ? { path: drawing.base, v: drawing.base_version } : { path: drawing.path, v: drawing.version };

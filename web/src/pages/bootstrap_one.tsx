@@ -10,10 +10,11 @@ import { say } from "../components/notices";
 import { Picture } from "../components/picture";
 import { Failed } from "../components/problems";
 import { baseName, quantity, shellWord } from "../format";
-import { addJob, askJob, isOpen, type Job, jobOfBootstrap, jobs, refreshJobs } from "../jobs";
+import { askJob, isOpen, type Job, jobOfBootstrap, jobs, refreshJobs } from "../jobs";
 import { useKeys } from "../keys";
 import { project } from "../project";
 import { alter, query, to } from "../router";
+import { queuePick } from "../runs";
 import { stateWords } from "./bootstrap_state";
 import { ChooseBar, useMarks } from "./bootstrap_choose";
 import { DrawingPanel, Drawings, LargeDrawing } from "./bootstrap_drawings";
@@ -245,10 +246,6 @@ function Done({ one }: { one: Shown }) {
     await refreshJobs();
     say(`${added.title} is in the queue.`);
   }
-  async function pick() {
-    await addJob({ verb: "pick", run: one.run });
-    say("pick is in the queue; the run's page shows what it says.");
-  }
   return (
     <section class="boot-state column" aria-label="The result">
       <div class="row wrap">
@@ -264,7 +261,7 @@ function Done({ one }: { one: Shown }) {
         <a class="button" href={to("/run", { path: one.run })}>
           The run
         </a>
-        <Button onClick={pick}>Pick its best snapshot</Button>
+        <Button onClick={() => queuePick(one.run)}>Pick its best snapshot</Button>
         <a class="button" href={to("/dataset", { path: one.dataset, project: project.value })}>
           The dataset
         </a>

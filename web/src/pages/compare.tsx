@@ -4,14 +4,14 @@ import { get, withQuery, type Schemas } from "../api/client";
 import { useFetched } from "../api/fetched";
 import { Button } from "../components/button";
 import { CommandLine } from "../components/command_line";
-import { say } from "../components/notices";
 import { Picture } from "../components/picture";
 import { Failed } from "../components/problems";
 import { bytes, quantity, shellWord, when } from "../format";
-import { addJob, pickOfRun } from "../jobs";
+import { pickOfRun } from "../jobs";
 import { useKeys } from "../keys";
 import { project } from "../project";
 import { alter, query, to } from "../router";
+import { queuePick } from "../runs";
 import { Beside } from "./compare_beside";
 import { CellGrid, rowLabelWidth } from "./compare_grid";
 import { NewGrid } from "./compare_new";
@@ -421,13 +421,7 @@ function VotesPart({ grid, votes, error, onVote }: VotesProps) {
         showsRun && (
           <div class="row wrap">
             <span class="soft">pick has not looked at this run.</span>
-            <Button
-              disabled={picking !== undefined}
-              onClick={async () => (
-                await addJob({ verb: "pick", run: grid.run }),
-                say("pick is in the queue: it tries each snapshot and says which is best.")
-              )}
-            >
+            <Button disabled={picking !== undefined} onClick={() => queuePick(grid.run)}>
               {picking ? `Job ${picking.id} picks` : "Pick the best snapshot"}
             </Button>
           </div>

@@ -1,9 +1,9 @@
 // One picture of a grid as large as the window, or several beside each other at the same scale.
 import { useEffect, useRef, useState } from "preact/hooks";
-import { imageAddress } from "../api/client";
+import { fetchAhead, imageAddress } from "../api/client";
 import { Button } from "../components/button";
 import { Dialog } from "../components/dialog";
-import { ofDialog, useKeys } from "../keys";
+import { useDialogKeys } from "../keys";
 import { keyOf, sizeOf, told, type Grid, type GridCell, type Place } from "./compare_shared";
 
 interface Props {
@@ -18,6 +18,9 @@ interface Props {
 /** As large as fits, then so many pixels for each of the picture's. */
 const SCALES = [0, 1, 2, 4] as const;
 
+const moved = (place: Place, axis: number, by: number): Place =>
+  place.map((at, number) => (number === axis ? at + by : at)) as unknown as Place;
+
 export function Beside({ grid, cells, order, places, onMove, onClose }: Props) {
   const [scale, setScale] = useState<(typeof SCALES)[number]>(0);
   /** Which of them is shown in the place of all; null while they stand side by side. */
@@ -31,41 +34,33 @@ export function Beside({ grid, cells, order, places, onMove, onClose }: Props) {
   });
 
   function move(axis: number, by: number) {
-    const moved = places.map((place) => place.map((at, n) => (n === axis ? at + by : at)) as unknown as Place);
+    const next = places.map((place) => moved(place, axis, by));
     // All of them, or none: what one compares stays what it is.
-    if (moved.every((place) => place[axis]! >= 0 && place[axis]! < sizeOf(grid, axis))) onMove(moved);
+    if (next.every((place) => place[axis]! >= 0 && place[axis]! < sizeOf(grid, axis))) onMove(next);
   }
   const next = () => setOver((now) => (now === null ? 0 : (now + 1) % places.length));
   const zoom = () => setScale(SCALES[(SCALES.indexOf(scale) + 1) % SCALES.length]!);
   const [across, down, pages] = order;
-  useKeys(
-    ofDialog([
-      { keys: "ArrowLeft", does: "Large: what stands one to the left", run: () => move(across, -1) },
-      { keys: "ArrowRight", does: "Large: what stands one to the right", run: () => move(across, 1) },
-      { keys: "ArrowUp", does: "Large: what stands above", run: () => move(down, -1) },
-      { keys: "ArrowDown", does: "Large: what stands below", run: () => move(down, 1) },
-      { keys: "PageUp", does: "Large: the page before", run: () => move(pages, -1) },
-      { keys: "PageDown", does: "Large: the next page", run: () => move(pages, 1) },
-      { keys: " ", does: "Large: one after the other in the same place", run: () => !isOne && next() },
-      { keys: "s", does: "Large: side by side", run: () => setOver(null) },
-      { keys: "z", does: "Large: as large as fits, or by whole pixels", run: zoom },
-    ]),
-  );
+  useDialogKeys([
+    { keys: "ArrowLeft", does: "Large: what stands one to the left", run: () => move(across, -1) },
+    { keys: "ArrowRight", does: "Large: what stands one to the right", run: () => move(across, 1) },
+    { keys: "ArrowUp", does: "Large: what stands above", run: () => move(down, -1) },
+    { keys: "ArrowDown", does: "Large: what stands below", run: () => move(down, 1) },
+    { keys: "PageUp", does: "Large: the page before", run: () => move(pages, -1) },
+    { keys: "PageDown", does: "Large: the next page", run: () => move(pages, 1) },
+    { keys: " ", does: "Large: one after the other in the same place", run: () => !isOne && next() },
+    { keys: "s", does: "Large: side by side", run: () => setOver(null) },
+    { keys: "z", does: "Large: as large as fits, or by whole pixels", run: zoom },
+  ]);
   // What one arrow leads to is there before it is asked for.
   const key = places.map(keyOf).join(" ");
   useEffect(() => {
-    for (const [axis, by] of [
-      [across, -1],
-      [across, 1],
-      [down, -1],
-      [down, 1],
-    ] as const)
-      // prettier-ignore
-      for (const place of places) {
-        const to = place.map((at, n) => (n === axis ? at + by : at)) as unknown as Place;
-        const cell = cells.get(keyOf(to));
-        if (cell?.path) new Image().src = imageAddress(cell.path, undefined, cell.version);
-      }
+    for (const axis of [across, down])
+      for (const by of [-1, 1])
+        for (const place of places) {
+          const cell = cells.get(keyOf(moved(place, axis, by)));
+          if (cell?.path) fetchAhead(cell.path, cell.version);
+        }
   }, [key]);
 
   /** What is scrolled in one is scrolled in all. */

@@ -2,6 +2,7 @@
 import { useSignal } from "@preact/signals";
 import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 import { imageAddress } from "../api/client";
+import { isThere, Thumb } from "../components/thumb";
 import { keyOf, sizeOf, told, wordsOf, type Grid, type GridCell, type Place } from "./compare_shared";
 
 /** px between cells. */
@@ -26,9 +27,6 @@ interface Props {
   onPoint: (place: Place | null) => void;
   onOpen: (place: Place) => void;
 }
-
-/** Addresses of pictures that the browser has. */
-const there = new Set<string>();
 
 export function CellGrid({ grid, cells, order, size, current, chosen, onGo, onPoint, onOpen }: Props) {
   const box = useRef<HTMLDivElement>(null);
@@ -206,16 +204,7 @@ export function CellGrid({ grid, cells, order, size, current, chosen, onGo, onPo
                     {sheet !== null
                       ? small && <span class="cell-small" style={smallStyle(small, sheet, size, height)} />
                       : address
-                        ? (resting.value || there.has(address)) && (
-                            <img
-                              key={address}
-                              src={address}
-                              alt=""
-                              decoding="async"
-                              draggable={false}
-                              onLoad={() => there.add(address)}
-                            />
-                          )
+                        ? (resting.value || isThere(address)) && <Thumb key={address} address={address} />
                         : size >= 72 && <span class="soft small">not drawn</span>}
                     {chosen.includes(id) && <span class="cell-mark">{chosen.indexOf(id) + 1}</span>}
                   </div>

@@ -4,12 +4,14 @@ import { get, post, problemsOf, type Problem, type Schemas } from "../api/client
 import { useFetched, useRested } from "../api/fetched";
 import { Button } from "../components/button";
 import { CommandLine } from "../components/command_line";
+import { JobLine } from "../components/job_list";
 import { say } from "../components/notices";
 import { FieldProblems, Problems } from "../components/problems";
 import { Tabs } from "../components/tabs";
-import { baseName, joined, parentOf, quantity } from "../format";
-import { jobs, refreshJobs } from "../jobs";
+import { baseName, joined, quantity } from "../format";
+import { isOpen, jobs, refreshJobs } from "../jobs";
 import { alter, to } from "../router";
+import { nameInProject } from "../runs";
 
 type Run = Schemas["RunSummary"];
 type Choice = Schemas["AxisChoice"];
@@ -224,26 +226,18 @@ export function NewGrid({ project, run }: Props) {
           type="submit"
           kind="primary"
           icon="queue"
-          disabled={!isFilled || problems.length > 0 || (job !== undefined && !isOver(job.state))}
+          disabled={!isFilled || problems.length > 0 || (job !== undefined && isOpen(job))}
         >
           Queue it
         </Button>
-        {job && (
-          <span class="soft number" role="status">
-            {job.progress && job.state === "running"
-              ? `${job.progress.what}: ${job.progress.done} of ${job.progress.total}`
-              : `${job.state}${job.message ? `: ${job.message}` : ""}`}
-          </span>
-        )}
         {job && queued?.folder && (job.state === "running" || job.state === "done") && (
           <Button onClick={() => alter({ path: queued.folder, run: null }, { replace: false })}>Open the grid</Button>
         )}
       </div>
+      {job && <JobLine job={job} />}
     </form>
   );
 }
-
-const isOver = (state: string): boolean => ["done", "failed", "cancelled"].includes(state);
 
 function planned(plan: NonNullable<Answer["plan"]>): string {
   const sides = [plan.columns, plan.rows, ...(plan.pages > 1 ? [plan.pages] : [])].join(" × ");
@@ -268,7 +262,7 @@ function RunField({
         {value && !known && <option value={value}>{baseName(value)}</option>}
         {runs.map((each) => (
           <option key={each.path} value={each.path}>
-            {each.name} in {baseName(parentOf(parentOf(each.path)))}
+            {nameInProject(each)}
           </option>
         ))}
       </select>

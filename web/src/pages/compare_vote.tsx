@@ -1,12 +1,13 @@
 // Two drawings, and nothing that says what they are: which is better?
 import { useSignal } from "@preact/signals";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { imageAddress, post, problemsOf, type Schemas } from "../api/client";
+import { fetchAhead, imageAddress, post, problemsOf, type Schemas } from "../api/client";
 import { Button } from "../components/button";
 import { Dialog } from "../components/dialog";
 import { sayProblems } from "../components/notices";
 import { percent } from "../format";
-import { ofDialog, useKeys } from "../keys";
+import { useDialogKeys } from "../keys";
+import { JUDGED } from "../runs";
 import type { Grid } from "./compare_shared";
 
 type Votes = Schemas["VotesRecord"];
@@ -38,7 +39,7 @@ export function Vote({ grid, votes, onVotes, onAgain, onClose }: Props) {
 
   useEffect(() => {
     for (const each of open.slice(1, 4))
-      for (const side of [each.left, each.right]) new Image().src = imageAddress(side.path, undefined, side.version);
+      for (const side of [each.left, each.right]) fetchAhead(side.path, side.version);
   }, [pair && idOf(pair)]);
 
   function send(of: Pair, answer: Answer) {
@@ -72,15 +73,13 @@ export function Vote({ grid, votes, onVotes, onAgain, onClose }: Props) {
     setAnswered(answered.slice(0, -1));
     send(last, null);
   }
-  useKeys(
-    ofDialog([
-      { keys: "ArrowLeft", does: "Vote: the left one is better", run: () => say("left") },
-      { keys: "ArrowRight", does: "Vote: the right one is better", run: () => say("right") },
-      { keys: "ArrowDown", does: "Vote: neither is better", run: () => say("equal") },
-      { keys: " ", does: "Vote: neither is better", run: () => say("equal") },
-      { keys: "Backspace", does: "Vote: take the last one back", run: takeBack },
-    ]),
-  );
+  useDialogKeys([
+    { keys: "ArrowLeft", does: "Vote: the left one is better", run: () => say("left") },
+    { keys: "ArrowRight", does: "Vote: the right one is better", run: () => say("right") },
+    { keys: "ArrowDown", does: "Vote: neither is better", run: () => say("equal") },
+    { keys: " ", does: "Vote: neither is better", run: () => say("equal") },
+    { keys: "Backspace", does: "Vote: take the last one back", run: takeBack },
+  ]);
   const waits = !pair && done < votes.total;
   return (
     <Dialog
@@ -159,8 +158,6 @@ export function Vote({ grid, votes, onVotes, onAgain, onClose }: Props) {
     </Dialog>
   );
 }
-
-const JUDGED: Record<string, string> = { under: "undertrained", well: "well trained", over: "overtrained" };
 
 /** What the votes say, and beside it what pick says. */
 export function TallyTable({ votes }: { votes: Votes }) {

@@ -10,6 +10,7 @@ import { completeCaption, tagsOf } from "../components/tag_words";
 import { limitOf, TokenBar } from "../components/token_bar";
 import { baseName } from "../format";
 import { useKeys } from "../keys";
+import { useLeavingAsked } from "../router";
 import { remember, remembered } from "../session";
 import type { Caption, DatasetStore } from "./dataset_store";
 
@@ -113,12 +114,7 @@ function CaptionText({ caption, onWrite }: { caption: Caption; onWrite: (text: s
     if (!isMine) take(caption.text);
     else if (text === caption.text) setBase(text);
   }, [caption.text]);
-  useEffect(() => {
-    if (!isMine) return;
-    const ask = (event: BeforeUnloadEvent) => event.preventDefault();
-    addEventListener("beforeunload", ask);
-    return () => removeEventListener("beforeunload", ask);
-  }, [isMine]);
+  useLeavingAsked(isMine);
   return (
     <>
       {isElsewhere && (
@@ -366,7 +362,7 @@ function TokenCounter({ tokens }: { tokens: Tokens }) {
   const limits = tokens.limits!;
   const beyond = tokens.tokens > limits[0]!;
   return (
-    <div class="token-counter">
+    <div>
       <TokenBar tokens={tokens.tokens} limits={limits} />
       <p class="small">
         <span class="number">{tokens.tokens}</span> of{" "}

@@ -1,5 +1,5 @@
 // Edits of many captions, with all that they change before they do.
-import { useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import { get } from "../api/client";
 import { useFetched } from "../api/fetched";
 import { Button } from "../components/button";
@@ -11,9 +11,12 @@ import { type Step, StepFields, stepOf, textsOf } from "./dataset_edit_step";
 import type { DatasetStore } from "./dataset_store";
 
 const FIRST: Step[] = [stepOf("add")];
+/** What was filled in, by dataset, while one looks at other panels. */
+const drafts = new Map<string, Step[]>();
 
 export function EditPanel({ store }: { store: DatasetStore }) {
-  const [steps, setSteps] = useState<Step[]>(FIRST);
+  const [steps, setSteps] = useState(drafts.get(store.path) ?? FIRST);
+  useEffect(() => void drafts.set(store.path, steps), [steps]);
   const [create, setCreate] = useState(false);
   const operations = useFetched((signal) => get("/api/dataset/operations", { signal }), []);
   const target = useTarget(store);

@@ -1,7 +1,8 @@
 // One step of an edit: what is done, and to what, each part in a field of its own.
 import type { Schemas } from "../api/client";
 import { Button } from "../components/button";
-import { Combobox, type Option } from "../components/combobox";
+import { Combobox } from "../components/combobox";
+import type { Option } from "../components/suggestions";
 
 export type Operation = Schemas["OperationRecord"];
 

@@ -5,10 +5,11 @@ import { useFetched } from "../api/fetched";
 import { Button } from "../components/button";
 import { CommandLine } from "../components/command_line";
 import { Dialog } from "../components/dialog";
+import { JobLine } from "../components/job_list";
 import { Picture } from "../components/picture";
 import { Failed } from "../components/problems";
 import { ResolutionChoice, useResolution } from "../components/resolution_choice";
-import { baseName, duration, quantity, when } from "../format";
+import { baseName, quantity, when } from "../format";
 import { jobs, refreshJobs } from "../jobs";
 import { carriedOut, ChangesPreview, countsText, usePreview } from "./dataset_changes";
 import type { DatasetStore } from "./dataset_store";
@@ -78,22 +79,8 @@ export function FindingsPanel({ store, onOpen }: { store: DatasetStore; onOpen: 
           ))}
         </select>
         <ResolutionChoice value={resolution} onChange={setResolution} />
-        {job && (
-          <span class="soft small">
-            {job.progress
-              ? `${job.progress.what} ${job.progress.done} of ${job.progress.total}${job.progress.seconds_left != null ? `, ${duration(job.progress.seconds_left)} left` : ""}`
-              : "waits in the queue"}
-          </span>
-        )}
       </div>
-      {job?.progress && (
-        <progress
-          class="progress"
-          max={Math.max(1, job.progress.total)}
-          value={job.progress.done}
-          aria-label={job.progress.what}
-        />
-      )}
+      {job && <JobLine job={job} />}
       {found.error !== undefined && <Failed error={found.error} />}
       {data && !data.looked && !job && (
         <p class="empty">

@@ -1,6 +1,6 @@
 // One picture large: what training uses of it, a crop that is recorded, a mask that is painted.
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
-import { get, imageAddress, put, type Schemas } from "../api/client";
+import { fetchAhead, get, imageAddress, put, type Schemas } from "../api/client";
 import { useFetched } from "../api/fetched";
 import { Button } from "../components/button";
 import { say } from "../components/notices";
@@ -8,13 +8,14 @@ import { Failed, Problems } from "../components/problems";
 import { ResolutionChoice, useResolution } from "../components/resolution_choice";
 import { baseName, bytes, percent } from "../format";
 import { useKeys } from "../keys";
+import { follow } from "../pointer";
 import { remember, remembered } from "../session";
 import type { DatasetStore } from "./dataset_store";
 import { LossMask } from "./dataset_mask";
 import { knownTagger, ToldTags, useTold } from "./dataset_told";
 
 type PictureRecord = Schemas["PictureRecord"];
-export type Box = [number, number, number, number];
+type Box = [number, number, number, number];
 
 interface Props {
   store: DatasetStore;
@@ -49,7 +50,7 @@ export function LargeView({ store, name, onMove, onClose }: Props) {
     const at = store.shown.value.indexOf(place ?? -1);
     for (const near of [at + 1, at + 2, at - 1]) {
       const other = store.names.value[store.shown.value[near] ?? -1];
-      if (other) new Image().src = imageAddress(store.imagePath(other), undefined, store.versionOf(other));
+      if (other) fetchAhead(store.imagePath(other), store.versionOf(other));
     }
   }, [name]);
 
@@ -167,22 +168,11 @@ function Stage({ store, name, picture, shows, crops, onCrop }: StageProps) {
   }
   function draw(event: PointerEvent) {
     if (!crops || event.button !== 0) return;
-    event.preventDefault();
-    area.current!.setPointerCapture(event.pointerId);
     const [x0, y0] = point(event);
-    const move = (e: PointerEvent) => {
-      const [x1, y1] = point(e);
+    follow(event, (next) => {
+      const [x1, y1] = point(next);
       setBox([Math.min(x0, x1), Math.min(y0, y1), Math.max(x0, x1), Math.max(y0, y1)]);
-    };
-    const target = area.current!;
-    const release = () => {
-      target.removeEventListener("pointermove", move);
-      target.removeEventListener("pointerup", release);
-      target.removeEventListener("pointercancel", release);
-    };
-    target.addEventListener("pointermove", move);
-    target.addEventListener("pointerup", release);
-    target.addEventListener("pointercancel", release);
+    });
   }
 
   const lines: [Box, string][] = [];

@@ -2,6 +2,7 @@
 import { batch, computed, effect, signal } from "@preact/signals";
 import { concerns, onChange } from "../api/changes";
 import { get, post, problemsOf, put, type Schemas } from "../api/client";
+import { oneAtATime } from "../api/fetched";
 import { forgetUndos, say, sayProblems } from "../components/notices";
 import { joined } from "../format";
 
@@ -78,8 +79,6 @@ export class DatasetStore {
   /** The filter that was asked for last. */
   appliedWhere = "";
 
-  private asking: Promise<void> | null = null;
-  private again = false;
   private filtering: AbortController | null = null;
 
   constructor(readonly path: string) {}
@@ -98,22 +97,7 @@ export class DatasetStore {
   }
 
   /** Asks for what has changed; done once nothing newer is to be asked for. */
-  reload(): Promise<void> {
-    if (this.asking) this.again = true;
-    else this.asking = this.readAll().finally(() => (this.asking = null));
-    return this.asking;
-  }
-
-  private async readAll(): Promise<void> {
-    try {
-      do {
-        this.again = false;
-        await this.read();
-      } while (this.again);
-    } catch (error) {
-      this.error.value = error;
-    }
-  }
+  readonly reload = oneAtATime(() => this.read().catch((error: unknown) => void (this.error.value = error)));
 
   private async read(): Promise<void> {
     const version = this.listing.value?.version ?? "";
@@ -135,7 +119,7 @@ export class DatasetStore {
     } while (where !== this.shownWhere.value);
     // All are shown then, so what is done is done to all.
     if (where.trim() && !filtered) this.shownWhere.value = "";
-    if (filtered && filtered.version !== answer.version) this.again = true;
+    if (filtered && filtered.version !== answer.version) void this.reload();
     batch(() => {
       this.listing.value = answer;
       this.reading.value = answer.reading;

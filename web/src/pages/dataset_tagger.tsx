@@ -4,6 +4,7 @@ import { get, post } from "../api/client";
 import { useFetched } from "../api/fetched";
 import { Button } from "../components/button";
 import { CommandLine } from "../components/command_line";
+import { JobLine } from "../components/job_list";
 import { say } from "../components/notices";
 import { quantity } from "../format";
 import { jobs, refreshJobs } from "../jobs";
@@ -109,22 +110,7 @@ export function TaggerPanel({ store }: { store: DatasetStore }) {
         value={character}
         onChange={(value) => setThresholds({ ...thresholds, character: value })}
       />
-      {job && (
-        <>
-          <p class="soft small" role="status">
-            {job.title}:{" "}
-            {job.progress ? `${job.progress.what} ${job.progress.done} of ${job.progress.total}` : "waits in the queue"}
-          </p>
-          {job.progress && (
-            <progress
-              class="progress"
-              max={Math.max(1, job.progress.total)}
-              value={job.progress.done}
-              aria-label={job.progress.what}
-            />
-          )}
-        </>
-      )}
+      {job && <JobLine job={job} />}
       {known && known.images > 0 && (
         <>
           <p class="soft small">

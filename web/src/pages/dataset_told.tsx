@@ -55,7 +55,7 @@ export function ToldTags({ store, name, tagger }: Props) {
   if (!told) return <p class="soft small">{tagger} looks at the picture</p>;
   const scores = told.scores.filter((each) => each.category !== "rating").slice(0, MOST);
   return (
-    <div class="told-tags row wrap" role="group" aria-label={`What ${told.tagger} says of ${name}`}>
+    <div class="row wrap" role="group" aria-label={`What ${told.tagger} says of ${name}`}>
       {scores.map(({ tag, score }) => (
         <Button key={tag} aria-pressed={tags.includes(tag)} onClick={() => turn(tag)}>
           {tag} <span class="number soft">{percent(score)}</span>

@@ -127,7 +127,7 @@ export function DrawPage() {
             {waiting > 1 && `, ${waiting - 1} waiting`}
           </span>
           <span class="push">
-            <AddFiles accept="image/*" onFiles={(chosen) => void take(chosen.map((each) => each.file))}>
+            <AddFiles single accept="image/*" onFiles={(chosen) => void take(chosen.map((each) => each.file))}>
               {(choose) => <Button onClick={choose}>Settings of a picture</Button>}
             </AddFiles>
           </span>

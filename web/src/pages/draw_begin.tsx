@@ -27,7 +27,7 @@ export function Begin({ options }: { options: Schemas["DrawingOptions"] | undefi
   return (
     <div class="column">
       <div class="row wrap">
-        <AddFiles accept="image/*" onFiles={async ([one]) => one && take(await bring(one.file))}>
+        <AddFiles single accept="image/*" onFiles={async ([one]) => one && take(await bring(one.file))}>
           {(choose) => <Button onClick={choose}>Choose a file</Button>}
         </AddFiles>
         <ChooseButton icon="folder" heading="Begin from a picture" kinds={["image"]} onChoose={take}>

@@ -72,7 +72,7 @@ export function ChoiceField(props: FieldProps<Names<string>> & { titles: Record<
 }
 
 /** A file or folder by its path; empty leaves it to lorasmith. */
-export function PathField(props: FieldProps<Names<string>> & { kinds: readonly Schemas["Entry"]["kind"][] }) {
+function PathField(props: FieldProps<Names<string>> & { kinds: readonly Schemas["Entry"]["kind"][] }) {
   const { name, label, options, usual, kinds } = props;
   const id = useId();
   const value = settings.value[name] ?? "";
@@ -101,7 +101,7 @@ export function PathField(props: FieldProps<Names<string>> & { kinds: readonly S
 }
 
 /** Width and height, which are one option. */
-export function SizeFields() {
+function SizeFields() {
   const found = /^(\d*)x(\d*)$/.exec(settings.value.size ?? "");
   const [width, height] = [found?.[1] ?? "", found?.[2] ?? ""];
   const write = (w: string, h: string) => change({ size: w || h ? `${w || h}x${h || w}` : undefined });

@@ -1,6 +1,6 @@
 // The pictures that were drawn, whoever drew them; one of them large.
 import { useEffect, useRef, useState } from "preact/hooks";
-import { get, imageAddress, put } from "../api/client";
+import { fetchAhead, get, imageAddress, put } from "../api/client";
 import { useFetched } from "../api/fetched";
 import { Button } from "../components/button";
 import { Dialog } from "../components/dialog";
@@ -8,7 +8,7 @@ import { say } from "../components/notices";
 import { Picture } from "../components/picture";
 import { Failed } from "../components/problems";
 import { baseName } from "../format";
-import { ofDialog, useKeys } from "../keys";
+import { useDialogKeys } from "../keys";
 import { project } from "../project";
 import { alter, query } from "../router";
 import { cards, change, type DrawnPicture, refreshCards, takeSettings, usesOf } from "./draw_store";
@@ -107,8 +107,7 @@ function Large({ pictures, at, onShow }: LargeProps) {
   const move = (step: number) => onShow(Math.min(pictures.length - 1, Math.max(0, at + step)));
   // The neighbours are there before they are asked for.
   useEffect(() => {
-    for (const near of [pictures[at - 1], pictures[at + 1]])
-      if (near) new Image().src = imageAddress(near.path, undefined, near.version);
+    for (const near of [pictures[at - 1], pictures[at + 1]]) if (near) fetchAhead(near.path, near.version);
   }, [at]);
 
   async function takeIt() {
@@ -120,14 +119,12 @@ function Large({ pictures, at, onShow }: LargeProps) {
     say("The next drawing begins from this picture.");
     onShow(null);
   }
-  useKeys(
-    ofDialog([
-      { keys: "ArrowLeft", does: "Drawing: the newer one", run: () => move(-1) },
-      { keys: "ArrowRight", does: "Drawing: the older one", run: () => move(1) },
-      { keys: "t", does: "Drawing: take its settings", run: () => void takeIt() },
-      { keys: "b", does: "Drawing: begin from it", run: beginFrom },
-    ]),
-  );
+  useDialogKeys([
+    { keys: "ArrowLeft", does: "Drawing: the newer one", run: () => move(-1) },
+    { keys: "ArrowRight", does: "Drawing: the older one", run: () => move(1) },
+    { keys: "t", does: "Drawing: take its settings", run: () => void takeIt() },
+    { keys: "b", does: "Drawing: begin from it", run: beginFrom },
+  ]);
   const settings = Object.entries(picture.settings);
   return (
     <Dialog

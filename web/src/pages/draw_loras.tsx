@@ -3,6 +3,7 @@ import { useMemo, useState } from "preact/hooks";
 import { imageAddress, type Schemas } from "../api/client";
 import { Button } from "../components/button";
 import { CardGrid } from "../components/card_grid";
+import { Strength } from "../components/strength";
 import { Thumb, isThere } from "../components/thumb";
 import { figure, quantity } from "../format";
 import { cards, change, changeLora, type LoraCard, type LoraUse, settings, toggleLora, usesOf } from "./draw_store";
@@ -109,50 +110,11 @@ function Blocks({ use, options }: { use: LoraUse; options: Options }) {
             label={`${block} of ${use.name}`}
             text={block}
             value={weight(block)}
-            least={-1}
-            most={2}
             onChange={(value) => changeLora(use.name, { blocks: { ...blocks, [block]: value } })}
           />
         ))}
       </div>
     </>
-  );
-}
-
-interface StrengthProps {
-  label: string;
-  text: string;
-  value: number;
-  least?: number;
-  most?: number;
-  onChange: (value: number) => void;
-}
-
-/** A slider, and a field for what lies beyond it. */
-export function Strength({ label, text, value, least = -1, most = 2, onChange }: StrengthProps) {
-  return (
-    <div class="strength">
-      <span class="small soft" aria-hidden="true">
-        {text}
-      </span>
-      <input
-        type="range"
-        aria-label={label}
-        min={Math.min(least, value)}
-        max={Math.max(most, value)}
-        step={0.05}
-        value={value}
-        onInput={(event) => onChange(Number(event.currentTarget.value))}
-      />
-      <input
-        class="input number"
-        type="number"
-        aria-label={`${label}, as a number`}
-        step={0.05}
-        value={Math.round(value * 1000) / 1000}
-        onInput={(event) => event.currentTarget.value !== "" && onChange(Number(event.currentTarget.value))}
-      />
-    </div>
   );
 }
 

@@ -79,7 +79,7 @@ function Head({ record }: { record: Drawing }) {
   const last = open && !isNew ? records.value.find((each) => each.state === "done")?.pictures : undefined;
   return (
     <>
-      <div class="row head-line">
+      <div class="row">
         <span class="cut" title={wordsOf(record)}>
           {wordsOf(record)}
         </span>

@@ -4,7 +4,7 @@ import { get, post, type Schemas, upload } from "../api/client";
 import { say } from "../components/notices";
 import { baseName, joined } from "../format";
 import { project } from "../project";
-import { remember, remembered } from "../session";
+import { remember, rememberedValue } from "../session";
 
 export type LoraUse = Schemas["LoraUse"];
 export type LoraCard = Schemas["LoraCard"];
@@ -19,16 +19,7 @@ export type Settings = Omit<Form, "prompt" | "negative">;
 const KEPT = "drawing";
 const EMPTY: Form = { prompt: "", loras: [] };
 
-function stored(): Form {
-  try {
-    const found: unknown = JSON.parse(remembered(KEPT) || "{}");
-    return { ...EMPTY, ...(found as Partial<Form>) };
-  } catch {
-    return EMPTY;
-  }
-}
-
-export const form = signal<Form>(stored());
+export const form = signal<Form>({ ...EMPTY, ...(rememberedValue(KEPT) as Partial<Form> | null) });
 /** Of the picture whose settings were taken last: what of it is not here, or cannot be followed. */
 export const told = signal<string[]>([]);
 

@@ -7,12 +7,12 @@ import { Button } from "../components/button";
 import { CommandLine, copyText } from "../components/command_line";
 import { Picture } from "../components/picture";
 import { Failed, Problems } from "../components/problems";
+import { Strength } from "../components/strength";
 import { say } from "../components/notices";
 import { baseName, joined, parentOf, percent, stemOf } from "../format";
 import { useKeys } from "../keys";
 import { project } from "../project";
 import { to } from "../router";
-import { Strength } from "./draw_loras";
 import { type Drawing, form, isOpen } from "./draw_store";
 import { FiguresView } from "./files_tool";
 import { kept } from "./train_draft";
@@ -98,7 +98,7 @@ function Lab({ path, card, told, options, onWritten }: LabProps) {
     blocks.every((block) => each[block] === weightOf(block)),
   )?.[0];
   return (
-    <div class="column lab">
+    <div class="column">
       <figure class="lab-picture">
         <Shown
           trial={shown.picture ? shown : { ...shown, picture: first.picture }}

@@ -1,6 +1,6 @@
 // Bars by block: how much of something each has, and at which ranks.
 
-export interface BlockRow {
+interface BlockRow {
   block: string;
   /** 0 to 1; what the bar is long by. */
   share: number;

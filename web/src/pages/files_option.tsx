@@ -2,11 +2,11 @@
 import { useId, useState } from "preact/hooks";
 import type { Problem, Schemas } from "../api/client";
 import { Button } from "../components/button";
+import { Coded } from "../components/coded";
 import { ChooseButton } from "../components/choose_button";
 import { FieldProblems } from "../components/problems";
 import { baseName, folderIn, joined } from "../format";
 import { textOf, valueOf } from "./train_draft";
-import { Coded } from "./train_field";
 
 type Field = Schemas["ToolField"];
 

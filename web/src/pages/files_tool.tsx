@@ -1,9 +1,11 @@
 // A tool as a form, made from what the command line takes: its figures first, then the file.
 import { useEffect, useRef, useState } from "preact/hooks";
 import { get, post, type Schemas } from "../api/client";
-import { useFetched } from "../api/fetched";
+import { once, useFetched } from "../api/fetched";
 import { Button } from "../components/button";
+import { Coded } from "../components/coded";
 import { CommandLine } from "../components/command_line";
+import { JobLine } from "../components/job_list";
 import { say } from "../components/notices";
 import { Failed, Problems } from "../components/problems";
 import { baseName, bytes, joined, parentOf, percent, stemOf } from "../format";
@@ -11,7 +13,6 @@ import { jobs, refreshJobs } from "../jobs";
 import { BlockChart } from "./files_chart";
 import { ranks } from "./files_details";
 import { OptionField } from "./files_option";
-import { Coded } from "./train_field";
 
 type Form = Schemas["ToolForm"];
 type Field = Form["fields"][number];
@@ -26,19 +27,13 @@ interface Props {
   onChanged: () => void;
 }
 
-/** Forms never change while the studio runs. */
-let forms: Promise<Form[]> | undefined;
-const toolForms = (): Promise<Form[]> =>
-  (forms ??= get("/api/lora-files/tools").catch((error: unknown) => {
-    forms = undefined;
-    throw error;
-  }));
+const toolForms = once(() => get("/api/lora-files/tools"));
 
 /** What was filled in, by tool, while one looks at other files. */
 const drafts = new Map<string, Values>();
 
 export function ToolView(props: Props) {
-  const found = useFetched(() => toolForms(), []);
+  const found = useFetched(toolForms, []);
   const form = found.data?.find((each) => each.verb === props.verb);
   if (found.error !== undefined) return <Failed error={found.error} />;
   return form ? <ToolForm {...props} form={form} /> : null;
@@ -163,7 +158,7 @@ function ToolForm({ form, verb, current, selected, onWritten, onChanged }: Props
   );
   const [what = "", ...more] = form.description.split("\n\n");
   return (
-    <form class="column tool" onSubmit={(event) => (event.preventDefault(), void ask())}>
+    <form class="column" onSubmit={(event) => (event.preventDefault(), void ask())}>
       <p>
         <Coded text={what} />
       </p>
@@ -210,15 +205,12 @@ function ToolForm({ form, verb, current, selected, onWritten, onChanged }: Props
         </Button>
       )}
       {queued && (
-        <div class="row wrap" role="status">
-          <span>
-            {queued.title}: {queued.state}
-            {queued.message && `, ${queued.message}`}
-          </span>
+        <>
+          <JobLine job={queued} />
           {queued.state === "done" && (
             <Button onClick={() => onWritten(String(all.out))}>Show {baseName(String(all.out))}</Button>
           )}
-        </div>
+        </>
       )}
     </form>
   );

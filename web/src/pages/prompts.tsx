@@ -12,6 +12,7 @@ import { completeTag } from "../components/tag_words";
 import { useKeys } from "../keys";
 import { project } from "../project";
 import { go, query, to } from "../router";
+import { remember, rememberedValue } from "../session";
 import { PromptPreview } from "./prompts_preview";
 
 export type Kind = Schemas["PromptFile"]["kind"];
@@ -36,26 +37,14 @@ const KINDS: Record<Kind, { title: string; one: string; empty: string; begin: st
 const LONG = 60_000;
 
 /** What was written and not saved, in this tab, also after it is loaded anew. */
-const draftName = (kind: Kind, name: string) => `lorasmith.prompts.${kind}/${name}`;
 interface Draft {
   text: string;
   version: string;
 }
-function draftOf(kind: Kind, name: string): Draft | null {
-  try {
-    return JSON.parse(sessionStorage.getItem(draftName(kind, name)) ?? "null") as Draft | null;
-  } catch {
-    return null;
-  }
-}
-function keepDraft(kind: Kind, name: string, draft: Draft | null): void {
-  try {
-    if (draft) sessionStorage.setItem(draftName(kind, name), JSON.stringify(draft));
-    else sessionStorage.removeItem(draftName(kind, name));
-  } catch {
-    // A browser that keeps nothing has it until the page is left.
-  }
-}
+const draftName = (kind: Kind, name: string) => `prompts.${kind}/${name}`;
+const draftOf = (kind: Kind, name: string) => rememberedValue(draftName(kind, name), "tab") as Draft | null;
+const keepDraft = (kind: Kind, name: string, draft: Draft | null) =>
+  remember(draftName(kind, name), draft ? JSON.stringify(draft) : "", "tab");
 
 const place = (file: { kind: Kind; name: string } | null) =>
   to("/prompts", { project: project.value, kind: file?.kind, name: file?.name });

@@ -7,14 +7,15 @@ import type { Curve } from "../components/curves";
 import { say } from "../components/notices";
 import { Curves } from "../components/on_demand";
 import { Failed, Problems } from "../components/problems";
-import { isAtWork, removeRun, RenameRun } from "../components/run_changes";
-import { NoRuns, RUN_TONES, RunTable } from "../components/run_table";
+import { RenameRun } from "../components/run_changes";
+import { NoRuns, RunTable } from "../components/run_table";
 import { SampleGrid } from "../components/sample_grid";
 import { Tabs } from "../components/tabs";
 import { bytes, duration, figure, parentOf, quantity } from "../format";
 import { addJob, askJob, jobOfRun, pickOfRun } from "../jobs";
 import { useKeys } from "../keys";
 import { alter, go, query, to } from "../router";
+import { isAtWork, queuePick, removeRun, RUN_TONES } from "../runs";
 import { RunDetails } from "./run_details";
 
 type Run = Schemas["RunDetail"];
@@ -198,13 +199,7 @@ function Head({ run }: { run: Run }) {
                 </Button>
               )}
               {run.loras.length > 1 && (
-                <Button
-                  disabled={picking !== undefined}
-                  onClick={async () => (
-                    await addJob({ verb: "pick", run: run.path }),
-                    say("pick is in the queue: it tries each snapshot and says which is best.")
-                  )}
-                >
+                <Button disabled={picking !== undefined} onClick={() => queuePick(run.path)}>
                   Pick the best snapshot
                 </Button>
               )}

@@ -9,7 +9,8 @@ import { Picture } from "../components/picture";
 import { Failed } from "../components/problems";
 import { CopyLora } from "../components/run_changes";
 import { Tabs } from "../components/tabs";
-import { baseName, breakable, bytes, parentOf, quantity, valueText } from "../format";
+import { breakable, bytes, quantity, valueText } from "../format";
+import { JUDGED, nameInProject } from "../runs";
 
 type Run = Schemas["RunDetail"];
 
@@ -89,8 +90,6 @@ function Says({ run }: { run: Run }) {
   );
 }
 
-const JUDGED: Record<string, string> = { under: "undertrained", well: "well trained", over: "overtrained" };
-
 function Files({ run }: { run: Run }) {
   const words = (lora: Run["loras"][number]) =>
     [
@@ -157,7 +156,7 @@ function Settings({ run, path }: { run: Run; path: string }) {
             ?.filter((each) => each.path !== path)
             .map((each) => (
               <option key={each.path} value={each.path}>
-                {each.name} in {baseName(parentOf(parentOf(each.path)))}
+                {nameInProject(each)}
               </option>
             ))}
         </select>

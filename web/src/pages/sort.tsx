@@ -9,7 +9,7 @@ import { completeCaption, tagsOf } from "../components/tag_words";
 import { baseName, joined, quantity } from "../format";
 import { type Key, useKeys } from "../keys";
 import { query, to } from "../router";
-import { remember, remembered } from "../session";
+import { remember, remembered, rememberedValue } from "../session";
 import type { Listing } from "./dataset_store";
 import { type Decision, type Item, SortQueue } from "./sort_queue";
 
@@ -295,16 +295,12 @@ const NOTHING: Decision = { folder: "", copy_it: false, delete: false, add: [], 
 const wordsOf = (rule: Rule): string => `${KINDS[rule.kind]} ${rule.kind === "trash" ? "" : rule.value}`.trim();
 
 function storedRules(name: string): Rule[] {
-  try {
-    const rules: unknown = JSON.parse(remembered(name) || "null");
-    if (!Array.isArray(rules)) return FIRST;
-    return rules.filter(
-      (rule: Partial<Rule>): rule is Rule =>
-        typeof rule?.key === "string" && typeof rule.value === "string" && String(rule.kind) in KINDS,
-    );
-  } catch {
-    return FIRST;
-  }
+  const rules = rememberedValue(name);
+  if (!Array.isArray(rules)) return FIRST;
+  return rules.filter(
+    (rule: Partial<Rule> | null): rule is Rule =>
+      typeof rule?.key === "string" && typeof rule.value === "string" && String(rule.kind) in KINDS,
+  );
 }
 
 const freeKey = (rules: Rule[]): string =>

@@ -3,25 +3,26 @@ import { useSignal } from "@preact/signals";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { get, post, type Problem, type Schemas } from "../api/client";
 import { useFetched } from "../api/fetched";
+import { AddFiles } from "../components/add_files";
 import { Button } from "../components/button";
 import { ChooseButton } from "../components/choose_button";
+import { Coded } from "../components/coded";
 import { Failed } from "../components/problems";
 import { Tabs } from "../components/tabs";
-import { droppedFiles, settingsAmong } from "../dropping";
+import { incomingSettings, settingsAmong, useFileDrop } from "../dropping";
 import { baseName, joined, quantity } from "../format";
-import { incomingSettings } from "../incoming";
 import { useKeys } from "../keys";
 import { both, lazily } from "../lazily";
 import { alter, query } from "../router";
 import { styled } from "../styled";
 import { say, sayProblems } from "../components/notices";
-import { FileButton, NoPictures, PresetChoice, SectionLinks } from "./train_above";
+import { NoPictures, PresetChoice, SectionLinks } from "./train_above";
 import { AdvicePanel } from "./train_advice";
 import { type Plan, useAdvice, usePlans } from "./train_asking";
 import { type Draft, EMPTY, isEmpty, isGiven, keep, keepLast, kept, last, read } from "./train_draft";
 import { type Setting, settingsOf, sizeOf, type Values } from "./train_draft";
 import { withSeveral, withValue, written } from "./train_draft";
-import { Coded, Field } from "./train_field";
+import { Field } from "./train_field";
 import type { ImportSource } from "./train_import";
 import { PlanPanel } from "./train_plan";
 import { Start } from "./train_start";
@@ -103,7 +104,11 @@ function SetUp({ sections, project, ofProject: usual, begin }: Props) {
   const find = useSignal(query.value.get("find") ?? "");
   const [chosen, setChosen] = useState(0);
   const [source, setSource] = useState<ImportSource | null>(null);
-  const [over, setOver] = useState(false);
+  const { over, events } = useFileDrop((files) => {
+    const file = settingsAmong(files);
+    if (file) setSource({ file });
+    else sayProblems([NOT_SETTINGS]);
+  });
   const [answers, setAnswers] = useState<Record<string, string>>({});
   const search = useRef<HTMLInputElement>(null);
   const before = isEmpty(draft) ? last(project) : null;
@@ -188,29 +193,22 @@ function SetUp({ sections, project, ofProject: usual, begin }: Props) {
   }
 
   return (
-    <main
-      id="content"
-      class={over ? "train over" : "train"}
-      onDragOver={(event) => {
-        if (!event.dataTransfer?.types.includes("Files")) return;
-        event.preventDefault();
-        setOver(true);
-      }}
-      onDragLeave={(event) => event.target === event.currentTarget && setOver(false)}
-      onDrop={async (event) => {
-        if (!event.dataTransfer?.types.includes("Files")) return;
-        event.preventDefault();
-        setOver(false);
-        const file = settingsAmong(await droppedFiles(event.dataTransfer));
-        if (file) setSource({ file });
-        else sayProblems([NOT_SETTINGS]);
-      }}
-    >
+    <main id="content" class={over ? "train over" : "train"} {...events}>
       <div class="train-form">
         <header class="row wrap">
           <h1 class="cut">Train{project ? ` ${baseName(project)}` : ""}</h1>
           <span class="push" />
-          <FileButton onFile={(file) => setSource({ file })} />
+          <AddFiles
+            single
+            accept=".toml,.json,.sh,.bat,.ps1,.cmd,.txt"
+            onFiles={([one]) => one && setSource({ file: one.file })}
+          >
+            {(choose) => (
+              <Button icon="file" onClick={choose}>
+                Import settings…
+              </Button>
+            )}
+          </AddFiles>
           <ChooseButton
             icon="folder"
             heading="Import settings"

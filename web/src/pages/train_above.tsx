@@ -1,36 +1,10 @@
-// What stands above the settings: where they may come from, presets, and their sections.
-import { useRef } from "preact/hooks";
+// What stands above the settings: where the pictures may come from, presets, and the sections.
 import { get, type Schemas } from "../api/client";
 import { useFetched } from "../api/fetched";
-import { Button } from "../components/button";
 import { ChooseButton } from "../components/choose_button";
 import { valueText } from "../format";
 import { to } from "../router";
 import { type Draft, isGiven } from "./train_draft";
-
-export function FileButton({ onFile }: { onFile: (file: File) => void }) {
-  const input = useRef<HTMLInputElement>(null);
-  return (
-    <>
-      <Button icon="file" onClick={() => input.current?.click()}>
-        Import settings…
-      </Button>
-      <input
-        ref={input}
-        type="file"
-        class="unseen"
-        tabIndex={-1}
-        aria-hidden="true"
-        accept=".toml,.json,.sh,.bat,.ps1,.cmd,.txt"
-        onChange={(event) => {
-          const file = event.currentTarget.files?.[0];
-          event.currentTarget.value = "";
-          if (file) onFile(file);
-        }}
-      />
-    </>
-  );
-}
 
 export function NoPictures({ project, onChoose }: { project: string; onChoose: (folder: string) => void }) {
   return (

@@ -4,7 +4,7 @@ import { useRested } from "../api/fetched";
 import { post, type Schemas } from "../api/client";
 import { countOf, type Draft, firstVariants, type Values, type Variant } from "./train_draft";
 
-export type PlanAnswer = Schemas["PlanAnswer"];
+type PlanAnswer = Schemas["PlanAnswer"];
 export type Plan = Schemas["PlanRecord"];
 export type Advice = Schemas["AdviceAnswer"];
 

@@ -1,7 +1,7 @@
 // What is being set up on the Train page: settings, several values of some, and what that gives.
 import type { Schemas } from "../api/client";
 import { shellWord } from "../format";
-import { remember, remembered } from "../session";
+import { type Keeper, remember, rememberedValue } from "../session";
 
 export type Setting = Schemas["SettingRecord"];
 export type Values = Record<string, unknown>;
@@ -17,13 +17,13 @@ export interface Draft {
 export const EMPTY: Draft = { values: {}, several: {}, preset: "" };
 
 /** As many as are planned beforehand; more can be queued. */
-export const PLANNED = 12;
+const PLANNED = 12;
 /** As many as the queue takes at once. */
 export const MOST_VARIANTS = 200;
 // Browsers and servers differ in how long an address may be; all take this.
 const LONGEST = 6000;
 
-/** The part of a page's address that says so; null where it is too long, and stays in this tab alone. */
+/** The part of a page's address that says so; empty where it is too long, and stays in this tab alone. */
 export function written(draft: Draft): { preset: string; set: string; sweep: string } {
   const text = (value: object) => (Object.keys(value).length ? JSON.stringify(value) : "");
   const set = text(draft.values);
@@ -44,32 +44,20 @@ export function read(params: URLSearchParams): Draft {
   };
 }
 
-/** The draft of a project as it was left in this tab, also where it is too long for an address. */
-export function kept(project: string): Draft | null {
-  try {
-    const found = JSON.parse(sessionStorage.getItem(`lorasmith.train.${project}`) ?? "null") as Draft | null;
-    return found && found.values && found.several ? found : null;
-  } catch {
-    return null;
-  }
+function draftIn(project: string, keeper: Keeper): Draft | null {
+  const found = rememberedValue(`train.${project}`, keeper) as Draft | null;
+  return found?.values && found.several ? found : null;
 }
 
-export function keep(project: string, draft: Draft): void {
-  try {
-    sessionStorage.setItem(`lorasmith.train.${project}`, JSON.stringify(draft));
-  } catch {
-    // A browser that keeps nothing has it in the address alone.
-  }
-}
+/** The draft of a project as it was left in this tab, also where it is too long for an address. */
+export const kept = (project: string): Draft | null => draftIn(project, "tab");
+
+export const keep = (project: string, draft: Draft): void => remember(`train.${project}`, JSON.stringify(draft), "tab");
 
 /** What was set up for a project last, in whatever tab; null where nothing was. */
 export function last(project: string): Draft | null {
-  try {
-    const found = JSON.parse(remembered(`train.${project}`) || "null") as Draft | null;
-    return found && found.values && found.several && !isEmpty(found) ? found : null;
-  } catch {
-    return null;
-  }
+  const found = draftIn(project, "browser");
+  return found && !isEmpty(found) ? found : null;
 }
 
 /** What is as it is by itself takes nothing's place. */

@@ -3,6 +3,7 @@ import { useEffect, useId, useState } from "preact/hooks";
 import type { Problem, Schemas } from "../api/client";
 import { Button } from "../components/button";
 import { ChooseButton } from "../components/choose_button";
+import { Coded } from "../components/coded";
 import { FieldProblems } from "../components/problems";
 import { folderIn, valueText } from "../format";
 import { Folders } from "./train_folders";
@@ -124,18 +125,6 @@ function Facts({ setting, effective, origin }: { setting: Setting; effective: un
     </span>
   );
 }
-
-/** With what stands in backticks as code. */
-/** Of links to other places of the reference page their words are left. */
-const withoutLinks = (text: string): string => text.replace(/\[([^\]]+)\]\([^)]*\)/g, "$1");
-
-export const Coded = ({ text }: { text: string }) => (
-  <>
-    {withoutLinks(text)
-      .split("`")
-      .map((part, index) => (index % 2 ? <code key={index}>{part}</code> : part))}
-  </>
-);
 
 /** But for what begins with the name of a kind, as in "lokr: …". */
 const capital = (text: string): string => (/^\w+:/.test(text) ? text : text.charAt(0).toUpperCase() + text.slice(1));
