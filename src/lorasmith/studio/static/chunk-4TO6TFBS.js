@@ -1,0 +1,1 @@
+import{C as o,a as c}from"./chunk-EHNFAYVR.js";var g=t=>t.replace(/\[([^\]]+)\]\([^)]*\)/g,"$1"),i=({text:t})=>o(c,{children:g(t).split("`").map((s,e)=>e%2?o("code",{children:s},e):s)});export{i as a};

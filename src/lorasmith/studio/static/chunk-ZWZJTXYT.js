@@ -1,0 +1,1 @@
+import{C as n,b as i}from"./chunk-EHNFAYVR.js";var s=new Set,g=e=>s.has(e),o=class extends i{image=null;componentWillUnmount(){this.image&&!this.image.complete&&this.image.removeAttribute("src")}render({address:r}){return n("img",{ref:t=>{t&&(this.image=t)},src:r,alt:"",decoding:"async",draggable:!1,onLoad:()=>s.add(r)})}};export{g as a,o as b};
