@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
@@ -187,7 +188,8 @@ class FactsStore:
 
     def _name(self, path: Path) -> str:
         whole, root = whole_path(path), self._prefix
-        return whole[len(root) :] if whole.startswith(root) else relative_path(whole, root)
+        name = whole[len(root) :] if whole.startswith(root) else relative_path(whole, root)
+        return sys.intern(name)  # Of a file right in the folder, paths hold the same.
 
 
 def _is_missing(facts: ImageFacts | None, closely: bool) -> bool:

@@ -12,6 +12,7 @@ those who look at the pictures meanwhile. Whoever asks for what is not read yet 
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 import weakref
@@ -96,7 +97,8 @@ class _Files:
                 status = entry.stat()
             except OSError:
                 continue
-            stamps[entry.name] = status.st_size, status.st_mtime_ns
+            # Paths hold the same name, which is kept once so.
+            stamps[sys.intern(entry.name)] = status.st_size, status.st_mtime_ns
         return stamps
 
     def names(self) -> dict[str, frozenset[str]]:
@@ -200,7 +202,7 @@ class OpenDataset:
     def name_of(self, image: CollectionImage) -> str:
         """Its path from the folder on, with ``/``."""
         name = str(image.path)[self._prefix :]
-        return name if os.sep == "/" else name.replace(os.sep, "/")
+        return sys.intern(name if os.sep == "/" else name.replace(os.sep, "/"))
 
     def allows(self, path: Path) -> bool:
         """Whether a file, whose links are followed, may be read and written."""
