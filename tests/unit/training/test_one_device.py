@@ -245,7 +245,7 @@ def test_an_optimizer_goes_on_where_its_parameters_are(name: str) -> None:
         optimizer = build_optimizer(name, groups, {})
         trainer: Any = SimpleNamespace(
             groups=groups, optimizer=optimizer, scaler=None, ema=Ema(groups, 0.9),
-            interventions=Interventions(),
+            interventions=Interventions(), trained=AdapterNetwork([], []),
         )  # fmt: skip
         assert not one_step(trainer).mixed
         put_back(in_main_memory(content_of(trainer, Position(1))), trainer, Path())
