@@ -22,7 +22,7 @@ from lorasmith.core.errors import Problem, UserError
 from lorasmith.core.locks import lock_file
 from lorasmith.jobs.bootstrap import BootstrapRequest
 from lorasmith.jobs.bootstraps.begin import PlannedBootstrap, folder_for
-from lorasmith.jobs.bootstraps.reader import find_bootstraps
+from lorasmith.jobs.bootstraps.finding import find_bootstraps
 from lorasmith.jobs.queue.ledger import Ledger
 from lorasmith.jobs.queue.submit import submit
 from lorasmith.studio.api.changes import Changes

@@ -7,6 +7,7 @@
         dataset/   images and captions; or they lie in PROJECT itself, or in N_name folders in it
         runs/      a folder for each run
         loras/     LoRA files
+      prompts/, wildcards/   see :mod:`.workspace.prompt_files`
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from time import time_ns
-from typing import Literal
+from typing import Final, Literal
 
 from lorasmith.core.disk import changed_ns
 from lorasmith.core.errors import UserError
@@ -34,6 +35,8 @@ from lorasmith.jobs.runs.reader import cover_of, find_runs
 from lorasmith.training.runs.folder import RunFolder
 
 DATASET, RUNS, LORAS = "dataset", "runs", "loras"
+PROMPTS: Final = "prompts"
+WILDCARDS: Final = "wildcards"
 IMG = "img"
 """Where kohya_ss keeps the folders of images, beside those of regularisation."""
 Changed = Literal["", "captions", "images"]

@@ -10,7 +10,6 @@ from pydantic import BaseModel
 
 from lorasmith.advice.bootstrap.image_set import CAPTIONS, given_caption
 from lorasmith.advice.bootstrap.state import (
-    OUT,
     STATE,
     Bootstrap,
     DrawingRecord,
@@ -18,14 +17,13 @@ from lorasmith.advice.bootstrap.state import (
     Stage,
     caption_beside,
     images_of,
-    is_busy,
     kept_name,
 )
 from lorasmith.advice.bootstrap.summary import last_choice, round_notes, trend
 from lorasmith.core.disk import changed_ns
 from lorasmith.core.errors import DatasetError, UserError
 from lorasmith.core.files import version_of
-from lorasmith.jobs.projects import project_images, visible_folders
+from lorasmith.jobs.projects import project_images
 
 Allowed = Callable[[Path], bool]
 
@@ -158,27 +156,6 @@ class BootstrapDetail(BootstrapSummary):
     images: list[ImageOfSet]
     history: list[RoundRecord]
     command_line: str
-
-
-def find_bootstraps(folder: Path) -> list[Path]:
-    """Those in a workspace or project: itself, a folder right in it, or in ``bootstrap`` of these.
-    Links are not followed."""
-    places = [folder, *visible_folders(folder)]
-    places += [inner for place in places for inner in visible_folders(place / OUT)]
-    return sorted({place for place in places if (place / STATE).is_file()})
-
-
-def times_of(folder: Path) -> dict[str, list[int]]:
-    """Of each bootstrap there: numbers that are others when something of it has changed."""
-    found = find_bootstraps(folder)
-    return {str(path): [int(is_busy(path)), *map(changed_ns, _watched(path))] for path in found}
-
-
-def _watched(path: Path) -> Iterator[Path]:
-    yield path / STATE
-    rounds = path / "rounds"
-    newest = max(visible_folders(rounds), default=rounds)
-    yield newest / "drawings"
 
 
 def summary(path: Path, allowed: Allowed = lambda path: True) -> BootstrapSummary:

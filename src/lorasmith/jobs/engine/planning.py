@@ -1,26 +1,26 @@
-"""Plans of trainings, advice, and LoRA files, of a process that has torch loaded."""
+"""Plans of trainings, advice, and LoRA files, asked of a process that has torch loaded; what it
+answers is in :mod:`.plan`.
+
+What answers are of is imported when it is asked for: a server asks for few of them, and late.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lorasmith.core.errors import UserError
-from lorasmith.core.events import Controls
-from lorasmith.jobs.advice import AdviceAnswer, advice
-from lorasmith.jobs.bootstrap import BootstrapRequest
-from lorasmith.jobs.bootstraps.begin import PlannedBootstrap
 from lorasmith.jobs.engine.process import ANSWER_SECONDS, IDLE_SECONDS, MODULE, Engine
-from lorasmith.jobs.file_tools.details import FileDetails, details
-from lorasmith.jobs.file_tools.figures import Figures, figures
-from lorasmith.jobs.file_tools.forms import Verb, tool_request
-from lorasmith.jobs.grid import GridRequest
-from lorasmith.jobs.grids.forms import GridPlan, grid_plan
-from lorasmith.jobs.plan import PlanAnswer, answer, plan_request
-from lorasmith.jobs.request import run
-from lorasmith.jobs.runs.records import problem_records
+
+if TYPE_CHECKING:
+    from lorasmith.jobs.advice import AdviceAnswer
+    from lorasmith.jobs.bootstraps.begin import PlannedBootstrap
+    from lorasmith.jobs.file_tools.details import FileDetails
+    from lorasmith.jobs.file_tools.figures import Figures
+    from lorasmith.jobs.file_tools.forms import Verb
+    from lorasmith.jobs.grids.forms import GridPlan
+    from lorasmith.jobs.plan import PlanAnswer
 
 TOOL_SECONDS = 600.0
 """What a tool for LoRA files may take; longer ones are jobs."""
@@ -66,6 +66,8 @@ class PlanningEngine(Engine):
         Raises:
             RunError: the process died twice, or gave no answer in time.
         """
+        from lorasmith.jobs.plan import PlanAnswer
+
         question = {
             "ask": "plan",
             "config": str(config) if config is not None else None,
@@ -88,6 +90,8 @@ class PlanningEngine(Engine):
         Raises:
             RunError: as :meth:`plan`.
         """
+        from lorasmith.jobs.advice import AdviceAnswer
+
         question = {
             "ask": "advice", "folder": str(folder), "model": model, "answers": dict(answers),
         }  # fmt: skip
@@ -99,6 +103,8 @@ class PlanningEngine(Engine):
         Raises:
             UserError: it is neither, or damaged; RunError: as :meth:`plan`.
         """
+        from lorasmith.jobs.file_tools.details import FileDetails
+
         question = {"ask": "file", "path": str(path)}
         return FileDetails.model_validate(self.ask(question, timeout=TOOL_SECONDS))
 
@@ -111,6 +117,8 @@ class PlanningEngine(Engine):
         Raises:
             UserError: with everything that is wrong; nothing is written. RunError: as :meth:`plan`.
         """
+        from lorasmith.jobs.file_tools.figures import Figures
+
         question = {"ask": "tool", "verb": verb, "values": dict(values), "dry_run": dry_run}
         # What is written once is there when it is tried again.
         answer = self.ask(question, timeout=TOOL_SECONDS, tries=2 if dry_run else 1)
@@ -125,6 +133,8 @@ class PlanningEngine(Engine):
         Raises:
             UserError: with everything that is wrong; RunError: as :meth:`plan`.
         """
+        from lorasmith.jobs.grids.forms import GridPlan
+
         question = {"ask": "grid", "values": dict(values)}
         return GridPlan.model_validate(self.ask(question, timeout=timeout))
 
@@ -137,43 +147,7 @@ class PlanningEngine(Engine):
         Raises:
             UserError: with everything that is wrong. RunError: as :meth:`plan`.
         """
+        from lorasmith.jobs.bootstraps.begin import PlannedBootstrap
+
         answer = self.ask({"ask": "bootstrap", "values": dict(values)})
         return PlannedBootstrap.model_validate(answer)
-
-
-def answer_plan(question: Mapping[str, Any]) -> Any:
-    """In the process: the answer to one question, JSON-ready."""
-    config = question["config"]
-    try:
-        request = plan_request(
-            question["values"],
-            Path(config) if config is not None else None,
-            question["preset"],
-        )
-    except UserError as error:
-        wrong = PlanAnswer(ok=False, problems=problem_records(error.problems))
-        return wrong.model_dump(mode="json")
-    return answer(request, is_taken=question.get("is_taken", False)).model_dump(mode="json")
-
-
-def answer_advice(question: Mapping[str, Any]) -> Any:
-    told = advice(Path(question["folder"]), question["model"], question["answers"])
-    return told.model_dump(mode="json")
-
-
-def answer_file(question: Mapping[str, Any]) -> Any:
-    return details(Path(question["path"])).model_dump(mode="json")
-
-
-def answer_tool(question: Mapping[str, Any], controls: Controls) -> Any:
-    request = tool_request(question["verb"], question["values"], dry_run=question["dry_run"])
-    return figures(request, run(request, controls=controls)).model_dump(mode="json")
-
-
-def answer_grid(question: Mapping[str, Any]) -> Any:
-    return grid_plan(GridRequest.read(question["values"])).model_dump(mode="json")
-
-
-def answer_bootstrap(question: Mapping[str, Any], controls: Controls) -> Any:
-    request = BootstrapRequest.read({**question["values"], "dry_run": True})
-    return run(request, controls=controls).to_json()["plan"]

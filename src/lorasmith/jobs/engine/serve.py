@@ -16,14 +16,6 @@ from typing import Any, BinaryIO
 from lorasmith.core.errors import Stopped, UserError
 from lorasmith.core.events import Controls
 from lorasmith.core.files import parse_json
-from lorasmith.jobs.engine.planning import (
-    answer_advice,
-    answer_bootstrap,
-    answer_file,
-    answer_grid,
-    answer_plan,
-    answer_tool,
-)
 
 Tell = Callable[[dict[str, Any]], None]
 Answer = Callable[[Mapping[str, Any], Tell, Controls], Any]
@@ -31,17 +23,10 @@ Answer = Callable[[Mapping[str, Any], Tell, Controls], Any]
 
 def planning_answers() -> dict[str, Answer]:
     import lorasmith.training.plan  # noqa: F401  what takes long
+    from lorasmith.jobs.engine.plan import ANSWERS
     from lorasmith.jobs.picture_settings import answer_settings
 
-    return {
-        "settings": lambda question, tell, controls: answer_settings(question),
-        "plan": lambda question, tell, controls: answer_plan(question),
-        "advice": lambda question, tell, controls: answer_advice(question),
-        "file": lambda question, tell, controls: answer_file(question),
-        "bootstrap": lambda question, tell, controls: answer_bootstrap(question, controls),
-        "tool": lambda question, tell, controls: answer_tool(question, controls),
-        "grid": lambda question, tell, controls: answer_grid(question),
-    }
+    return {"settings": lambda question, tell, controls: answer_settings(question), **ANSWERS}
 
 
 def drawing_answers() -> dict[str, Answer]:

@@ -33,6 +33,7 @@ from lorasmith.core.files import files_below, write_bytes
 from lorasmith.data.layout import natural_key
 from lorasmith.jobs.curating.changes import ConflictError
 from lorasmith.jobs.generate import GenerateRequest
+from lorasmith.jobs.projects import PROMPTS, WILDCARDS
 from lorasmith.jobs.request import command_line
 from lorasmith.prompts.parse import parse_prompt
 from lorasmith.prompts.wildcards import Wildcards, wildcard_name_problem
@@ -41,7 +42,7 @@ from lorasmith.sampling.request import ImageRequest, check_values, with_wildcard
 
 Kind = Literal["prompts", "wildcards"]
 Allowed = Callable[[Path], bool]
-KINDS: tuple[Kind, ...] = ("prompts", "wildcards")
+KINDS: tuple[Kind, ...] = (PROMPTS, WILDCARDS)
 SUFFIX = ".txt"
 MOST_BYTES = 4 << 20
 """Of a file; the largest lists of wildcards that are passed around have a tenth of it."""
@@ -229,7 +230,7 @@ def expand_prompts(
         edited: name and text of a wildcard file while it is written.
         allowed: whether a file of wildcards may be read.
     """
-    folder = workspace / "wildcards"
+    folder = workspace / WILDCARDS
     wildcards = Wildcards(folder if folder.is_dir() or edited else None, allowed)
     if edited is not None:
         wildcards.put(*edited)
@@ -246,9 +247,9 @@ def expand_prompts(
 
 def draw_command(workspace: Path, name: str) -> str:
     """What draws all prompts of a list, in a shell."""
-    folder = workspace / "wildcards"
+    folder = workspace / WILDCARDS
     request = GenerateRequest(
-        prompts=_place(workspace, "prompts", name),
+        prompts=_place(workspace, PROMPTS, name),
         wildcard_dir=folder if folder.is_dir() else None,
     )
     return command_line(request)
@@ -290,7 +291,7 @@ def _told(problem: Problem) -> str:
 
 def _described(workspace: Path, kind: Kind, path: Path) -> PromptFile:
     name = path.relative_to(workspace / kind).with_suffix("").as_posix()
-    problem = wildcard_name_problem(name) if kind == "wildcards" else ""
+    problem = wildcard_name_problem(name) if kind == WILDCARDS else ""
     lines = None
     try:
         text = _decoded(path, _bytes(path))
@@ -324,7 +325,7 @@ def _new_place(workspace: Path, kind: Kind, name: str) -> Path:
     """
     path = _place(workspace, kind, name)
     problem = next(filter(None, map(new_name_problem, name.split("/"))), "")
-    if not problem and kind == "wildcards":
+    if not problem and kind == WILDCARDS:
         problem = wildcard_name_problem(name)
     if problem:
         raise UserError.of("name", f"{name!r} cannot name a file: {problem}", "choose another")

@@ -31,12 +31,12 @@ from lorasmith.jobs.bootstraps.begin import (
     require_free,
     values_named,
 )
+from lorasmith.jobs.bootstraps.finding import find_bootstraps
 from lorasmith.jobs.bootstraps.reader import (
     BootstrapDetail,
     BootstrapSummary,
     OfferedPictures,
     detail,
-    find_bootstraps,
     offered_pictures,
     summary,
 )

@@ -24,10 +24,9 @@ from starlette.concurrency import run_in_threadpool
 
 from lorasmith.core.disk import changed_ns
 from lorasmith.core.job_record import EVENTS
-from lorasmith.jobs.bootstraps.reader import times_of
-from lorasmith.jobs.projects import DATASET, LORAS, RUNS, visible_folders
+from lorasmith.jobs.bootstraps.finding import times_of
+from lorasmith.jobs.projects import DATASET, LORAS, PROMPTS, RUNS, WILDCARDS, visible_folders
 from lorasmith.jobs.queue.ledger import Ledger
-from lorasmith.jobs.workspace.prompt_files import KINDS
 from lorasmith.studio.context import Studio, StudioDep
 
 router = APIRouter(prefix="/api", tags=["changes"])
@@ -80,7 +79,7 @@ class Changes:
             ],
             "prompts": [
                 (str(folder), changed_ns(folder))
-                for kind in KINDS
+                for kind in (PROMPTS, WILDCARDS)
                 for folder in (self._workspace / kind, *visible_folders(self._workspace / kind))
             ],
             **{

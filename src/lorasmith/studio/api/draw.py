@@ -40,6 +40,7 @@ from lorasmith.jobs.drawings.records import (
 )
 from lorasmith.jobs.engine.process import BusyError
 from lorasmith.jobs.generate import GenerateRequest
+from lorasmith.jobs.projects import WILDCARDS
 from lorasmith.studio.api.dataset import at_work
 from lorasmith.studio.api.train import EngineDep
 from lorasmith.studio.context import Studio, StudioDep
@@ -48,8 +49,6 @@ from lorasmith.studio.paths import OutsideError
 router = APIRouter(prefix="/api/draw", tags=["draw"])
 
 MOST_WAITING = 500
-WILDCARDS = "wildcards"
-"""The folder of a workspace that drawings take them from, where they name no other."""
 _FILES = ("lora_dir", "embedding_dir", "wildcard_dir", "init", "mask")
 _MODELS = ("model", "vae")
 
@@ -221,7 +220,7 @@ def _base(studio: Studio, project: str) -> Path:
 
 
 def _wildcards(studio: Studio) -> Path | None:
-    """The workspace's own, where it has some."""
+    """The workspace's own, where it has some: what drawings take that name no other."""
     with contextlib.suppress(OutsideError):
         place = studio.roots.resolve(WILDCARDS)
         return place if place.is_dir() else None
