@@ -7,7 +7,8 @@ Modules that have the rank already are taken over as they are.
 
 DoRA (and LoHa or LoKr with ``dora_scale``) keeps its lengths, and the change that is added before
 they are set is resized: the error told is that change's. DyLoRA, asked for one rank for all, is cut
-instead: its first ranks were trained to be a LoRA of their own.
+instead: its first ranks were trained to be a LoRA of their own. What trained it decides their
+strength, see :func:`~lorasmith.adapters.types.dylora.cut_rank`.
 """
 
 from __future__ import annotations
@@ -261,13 +262,16 @@ def resize(
             how, new_rank = "kept", module.rank
         elif new_rank == 0:
             how = "left out"
-        modules.append(_resized(module, change, svd, new_rank, how, rule))
+        stronger = module.rank / new_rank if how == "cut" and not _is_ours(file) else 1.0
+        modules.append(_resized(module, change, svd, new_rank, how, rule, stronger))
         if how == "kept":
             matrices = {n: t for n, t in module.tensors.items() if n not in module.vectors}
             writer.add(module.key, matrices, module.alpha)
         elif how == "cut":
             tensors = cut_rank(
-                {f"{module.key}.{n}": t for n, t in module.tensors.items()}, new_rank
+                {f"{module.key}.{n}": t for n, t in module.tensors.items()},
+                new_rank,
+                keep_alpha=not _is_ours(file),
             )
             matrices = {name.partition(".")[2]: tensor for name, tensor in tensors.items()}
             writer.add(module.key, matrices, float(matrices["alpha"]))
@@ -331,6 +335,11 @@ def _is_dylora(file: LoraModules, rule: RankRule) -> bool:
     return rule.by == "rank" and "dylora" in " ".join(texts).lower()
 
 
+def _is_ours(file: LoraModules) -> bool:
+    """Whether lorasmith trained it: every prefix of a DyLoRA then at the scale of the whole."""
+    return file.metadata.get("modelspec.implementation_version", "").startswith("lorasmith/")
+
+
 def _add(
     writer: LoraWriter, module: LoraModule, up: Tensor, down: Tensor, kernel: tuple[int, ...]
 ) -> None:
@@ -380,13 +389,18 @@ def _resized(
     rank: int,
     how: How,
     rule: RankRule,
+    stronger: float = 1.0,
 ) -> ResizedModule:
-    """What becomes of a module, for the report."""
+    """What becomes of a module, for the report.
+
+    Args:
+        stronger: what the ranks that a cut leaves are multiplied by.
+    """
     measure = None
     if svd is None:
         assert isinstance(change, Product)
-        rest = Product(change.up[:, rank:], change.down[rank:], change.scale)
-        norm, error = change.norm(), rest.norm()
+        up = torch.cat([change.up[:, :rank] * (1.0 - stronger), change.up[:, rank:]], 1)
+        norm, error = change.norm(), Product(up, change.down, change.scale).norm()
     else:
         measure = rule.measure(svd.values, len(svd.values) if how == "kept" else rank)
         norm = float(svd.values.norm())

@@ -12,6 +12,7 @@ import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lycoris.modules.dylora import DyLoraModule
 from safetensors import safe_open
 from safetensors.torch import load_file
 from tests.tolerances import LAYER, assert_near
@@ -24,6 +25,7 @@ from tests.unit.lora_tools.changes import (
     made_by,
     write,
 )
+from torch import nn
 
 from lorasmith.core.errors import LoraFileError, Stopped, UserError
 from lorasmith.core.events import Controls, Progress
@@ -31,6 +33,8 @@ from lorasmith.lora_tools.resize import By, ResizeReport, fill, resize
 from lorasmith.tensors.files import PRECISIONS
 
 ALL = LAYERS | CONV
+KEY = next(iter(LAYERS))
+OURS = "modelspec.implementation_version"
 SMALL = {key: (40 + 8 * n, 48) for n, key in enumerate(LAYERS)}
 
 
@@ -190,17 +194,42 @@ def test_a_dora_keeps_its_magnitudes(tmp_path: Path) -> None:
     assert after[f"{key}.lora_down.weight"].shape[0] == 2
 
 
-def test_a_dylora_is_cut(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("metadata", "scale"),
+    [
+        # Trained at alpha / 8 whatever the prefix.
+        ({"ss_network_module": "networks.dylora", OURS: "lorasmith/0.1"}, 4 / 8),
+        # sd-scripts' own tool leaves alpha as it is, and LyCORIS trains at alpha / length.
+        ({"ss_network_module": "networks.dylora"}, 4 / 3),
+        ({"ss_network_module": "lycoris.kohya", "ss_network_args": '{"algo": "dylora"}'}, 4 / 3),
+    ],
+)
+def test_a_dylora_is_cut(metadata: dict[str, str], scale: float, tmp_path: Path) -> None:
     tensors = lora_tensors(SMALL, 8, alpha=4.0)
-    source = write(tmp_path / "in.safetensors", tensors, {"ss_network_module": "networks.dylora"})
+    source = write(tmp_path / "in.safetensors", tensors, metadata)
     report = resize(source, tmp_path / "out.safetensors", rank=3)
     after = deltas(tmp_path / "out.safetensors", SMALL)
     for module in report.modules:
         down = tensors[f"{module.key}.lora_down.weight"].double()
         up = tensors[f"{module.key}.lora_up.weight"].double()
-        assert_near(after[module.key], up[:, :3] @ down[:3] * 0.5, LAYER)
-        error = float((up[:, 3:] @ down[3:] * 0.5).norm())
+        assert_near(after[module.key], up[:, :3] @ down[:3] * scale, LAYER)
+        error = float((up @ down * 0.5 - up[:, :3] @ down[:3] * scale).norm())
         assert (module.how, module.error) == ("cut", pytest.approx(error, rel=1e-6))
+
+
+def test_a_prefix_of_lycoris_keeps_the_strength_that_it_was_trained_at(tmp_path: Path) -> None:
+    module = DyLoraModule("x", nn.Linear(6, 5, bias=False), lora_dim=4, alpha=2, block_size=1)
+    for factor in module.parameters():
+        nn.init.normal_(factor)
+    state = {
+        f"{KEY}.{name}": tensor.detach() for name, tensor in module.custom_state_dict().items()
+    }
+    metadata = {"ss_network_module": "lycoris.kohya", "ss_network_args": '{"algo": "dylora"}'}
+    source = write(tmp_path / "in.safetensors", state, metadata)
+    resize(source, tmp_path / "out.safetensors", rank=3, precision="fp32")
+    after = deltas(tmp_path / "out.safetensors", {KEY: (5, 6)})
+    theirs, _ = module.get_diff_weight(rank=2, shape=(5, 6))  # Blocks 0 to 2 are three ranks.
+    assert_near(after[KEY].float(), theirs, LAYER)
 
 
 def test_metadata(tmp_path: Path) -> None:

@@ -55,12 +55,18 @@ class DyLoRA(LoRA):
         self.unit = min(options.unit, self.rank)
 
 
-def cut_rank(tensors: Mapping[str, Tensor], rank: int) -> dict[str, Tensor]:
+def cut_rank(
+    tensors: Mapping[str, Tensor], rank: int, *, keep_alpha: bool = False
+) -> dict[str, Tensor]:
     """The first ``rank`` ranks of every module of a LoRA, under kohya's names.
 
     Alpha shrinks with the rank, so that every reader scales the prefix as the whole was scaled.
     Modules of ``rank`` or less stay as they are. Any LoRA can be cut, but only DyLoRA trains
     prefixes that stand alone.
+
+    Args:
+        keep_alpha: alpha stays, so that the prefix is stronger than it was in the whole: so
+            LyCORIS trains it, and so sd-scripts' ``extract_lora_from_dylora`` cuts.
 
     Raises:
         ValueError: rank is below 1, or a module is not a plain LoRA; names the first such.
@@ -81,5 +87,6 @@ def cut_rank(tensors: Mapping[str, Tensor], rank: int) -> dict[str, Tensor]:
         alpha = float(module["alpha"]) if "alpha" in module else float(full_rank)
         result[f"{key}.{_DOWN}"] = down[:new_rank].clone()
         result[f"{key}.{_UP}"] = up[:, :new_rank].clone()
-        result[f"{key}.alpha"] = torch.tensor(alpha * new_rank / full_rank)
+        share = 1.0 if keep_alpha else new_rank / full_rank
+        result[f"{key}.alpha"] = torch.tensor(alpha * share)
     return result
