@@ -172,8 +172,15 @@ ALIASES = {
     "DAdaptation": "DAdaptAdam",  # Its name until the library had more than one.
     "SDGNesterov": "SGDNesterov",  # A slip that guides have copied from each other.
     "SDGNesterov8bit": "SGDNesterov8bit",
-    "PagedAdamW": "PagedAdamW8bit",
+    # What sd-scripts knows by name and has no row here.
+    "PagedAdamW": "bitsandbytes.optim.PagedAdamW",
+    "PagedAdamW32bit": "bitsandbytes.optim.PagedAdamW32bit",
+    "PagedLion8bit": "bitsandbytes.optim.PagedLion8bit",
+    "RAdamScheduleFree": "schedulefree.RAdamScheduleFree",
+    "SGDScheduleFree": "schedulefree.SGDScheduleFree",
+    "DAdaptAdamPreprint": "dadaptation.experimental.dadapt_adam_preprint.DAdaptAdamPreprint",
 }
+"""Further names: of a row, or of a class by its path."""
 
 # How classes that have no row are called.
 _ADAPTIVE = re.compile(r"(?i)dadapt|prodigy")

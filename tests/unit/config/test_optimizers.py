@@ -12,7 +12,13 @@ from torch.optim import Optimizer
 from lorasmith.config import optimizers
 from lorasmith.config.checks import table as checks
 from lorasmith.config.load import load_settings
-from lorasmith.config.optimizers import OPTIMIZERS, catalogue, optimizer_facts, optimizer_name
+from lorasmith.config.optimizers import (
+    ALIASES,
+    OPTIMIZERS,
+    catalogue,
+    optimizer_facts,
+    optimizer_name,
+)
 from lorasmith.core.errors import SettingsError
 
 GUIDES_TABLE = (
@@ -34,6 +40,14 @@ def test_class_and_args_exist_in_the_library(name: str) -> None:
     assert set(facts.defaults) <= set(taken)
 
 
+@pytest.mark.parametrize("name", ALIASES)
+def test_further_names_are_of_rows_or_classes(name: str) -> None:
+    right = ALIASES[name]
+    if right not in OPTIMIZERS:
+        module, _, attribute = right.rpartition(".")
+        assert issubclass(getattr(pytest.importorskip(module), attribute), Optimizer)
+
+
 @pytest.mark.parametrize("name", GUIDES_TABLE)
 def test_names_of_the_guides_are_known(name: str) -> None:
     assert optimizer_name(name) in OPTIMIZERS
@@ -48,6 +62,8 @@ def test_names_of_the_guides_are_known(name: str) -> None:
         ("SDGNesterov8bit", "SGDNesterov8bit"),
         ("DAdaptation", "DAdaptAdam"),
         ("adafactor", "AdaFactor"),
+        ("PagedAdamW", "bitsandbytes.optim.PagedAdamW"),
+        ("dadaptadampreprint", ALIASES["DAdaptAdamPreprint"]),
         ("AdamWScheduleFree", "AdamWScheduleFree"),
         (" torch.optim.RMSprop ", "torch.optim.RMSprop"),
     ],

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from lorasmith.config.optimizers import DOTTED, OPTIMIZERS, optimizer_facts
+from lorasmith.config.optimizers import ALIASES, DOTTED, OPTIMIZERS, optimizer_facts
 from lorasmith.config.values import PAIRS, optimizer_args
 from lorasmith.core.text import did_you_mean
 from lorasmith.importers.sd_scripts.argument import ConversionBuilder, by, dropped, same
 
 # Names of sd-scripts, in any letters' case; what is not a row of ours is a class by its path.
-NAMES: dict[str, str] = {name.lower(): name for name in OPTIMIZERS} | {
-    "adafactor": "AdaFactor",
-    "pagedadamw": "bitsandbytes.optim.PagedAdamW",
-    "pagedadamw32bit": "bitsandbytes.optim.PagedAdamW32bit",
-    "pagedlion8bit": "bitsandbytes.optim.PagedLion8bit",
-    "radamschedulefree": "schedulefree.RAdamScheduleFree",
-    "sgdschedulefree": "schedulefree.SGDScheduleFree",
-    "dadaptadampreprint": "dadaptation.experimental.dadapt_adam_preprint.DAdaptAdamPreprint",
+NAMES: dict[str, str] = {
+    **{name.lower(): name for name in OPTIMIZERS},
+    **{name.lower(): right for name, right in ALIASES.items()},
+    "dadaptation": ALIASES["DAdaptAdamPreprint"],
 }
 
 # What sd-scripts takes from torch.optim by its bare name.
 OF_TORCH = ("Adadelta", "Adagrad", "Adam", "Adamax", "NAdam", "RAdam", "RMSprop", "SGD")
 
-OLD_NAMES = {
-    "dadaptation": ("DAdaptAdam", "DAdaptation is its old name"),
-    "sdgnesterov": ("SGDNesterov", "a slip of the pen in guides"),
-    "sdgnesterov8bit": ("SGDNesterov8bit", "a slip of the pen in guides"),
+NOTES = {
+    "dadaptation": "sd-scripts runs D-Adaptation's first form by this name; DAdaptAdam is later",
+    "sdgnesterov": "a slip of the pen in guides",
+    "sdgnesterov8bit": "a slip of the pen in guides",
 }
 
 SCHEDULES = (
@@ -83,7 +79,7 @@ def _optimizer_name(m: ConversionBuilder) -> str | None:
         )
         return name
     value = str(m.value("optimizer_type"))
-    name, note = OLD_NAMES.get(value.lower(), (NAMES.get(value.lower(), ""), ""))
+    name, note = NAMES.get(value.lower(), ""), NOTES.get(value.lower(), "")
     if not name and value in OF_TORCH:
         name = f"torch.optim.{value}"
     if not name and DOTTED.fullmatch(value):
