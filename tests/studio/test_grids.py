@@ -103,6 +103,7 @@ def test_votes_on_what_is_not_there_are_refused(client: TestClient, grid: Path) 
     told["next"][1]["left"] = told["next"][1]["right"]
     assert cast(client, grid, told, "left", 1).status_code == 422
     assert cast(client, grid, votes(client, grid), "both").status_code == 422
+    assert cast(client, grid, votes(client, grid) | {"by": ["x"]}, "left").status_code == 422
     assert not (grid / VOTES).exists()
     assert client.get("/api/grids/votes", params={"path": str(grid), "by": "x"}).status_code == 422
 

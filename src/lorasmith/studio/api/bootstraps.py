@@ -214,7 +214,8 @@ def _new_request(studio: Studio, body: NewBootstrap) -> BootstrapRequest:
     values = placed({**body.values, "images": body.images}, ALL_NAMES, studio.place)
     out = folder_for(base, str(values.get("trigger") or ""))
     studio.roots.resolve(str(out))
-    request = BootstrapRequest.read({**values, "out": out})
+    # A job that waits for somebody would keep its device from all others.
+    request = BootstrapRequest.read({**values, "out": out, "wait": False})
     _require_settings_inside(studio, request.settings, request.preset)
     return request
 

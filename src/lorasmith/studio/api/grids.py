@@ -31,7 +31,7 @@ from lorasmith.grids.record import (
     DrawnGrid,
     read_grid,
 )
-from lorasmith.grids.votes import VOTES, Answer, cast
+from lorasmith.grids.votes import VOTES, Answer, axes_asked, cast
 from lorasmith.jobs.grid import GridRequest
 from lorasmith.jobs.grids.forms import GridForm, GridPlan, at_fields, grid_form, grid_request
 from lorasmith.jobs.grids.opening import find_grids
@@ -130,6 +130,7 @@ def votes(
 def vote(studio: StudioDep, reader: ReaderDep, body: NewVote) -> VotesRecord:
     """Cast a vote, or take one back."""
     drawn = _opened(studio, studio.roots.resolve(body.path))
+    axes_asked(drawn, body.by)  # What is wrong with it is said before anything is written.
     cast(drawn, body.seed, chosen_pair(drawn, body.left, body.right), body.answer)
     return votes_record(drawn, body.by, body.seed, studio.roots.leads_inside, reader)
 
