@@ -392,6 +392,7 @@ def fetched_by_pages(browser, address: str, folder: Path) -> dict[str, float]:
     where = urlencode({"path": str(folder)})
     pages = {"home": "/", "dataset": f"/dataset?{where}", "sort": f"/sort?{where}"}
     pages |= {"train": f"/train?{urlencode({'data': str(folder)})}", "run": "/run"}
+    pages |= {name: f"/{name}" for name in ("draw", "files", "prompts", "compare", "bootstrap")}
     fetched = {}
     for name, path in pages.items():
         context = browser.new_context()

@@ -80,7 +80,7 @@ function Whole({ one, job, onChanged }: Props) {
 
   return (
     <main id="content" class="boot fills">
-      <div class="boot-main">
+      <div class="pane">
         <header class="boot-head row wrap">
           <a
             class="button quiet only-icon"
@@ -128,7 +128,7 @@ function Whole({ one, job, onChanged }: Props) {
         )}
         {choosing && round && <ChooseBar one={one} round={round} marks={marks} onChanged={onChanged} />}
       </div>
-      <aside class="boot-side" aria-label="The drawing, the rounds, the set">
+      <aside class="pane side boot-side" aria-label="The drawing, the rounds, the set">
         {current && round && (
           <DrawingPanel
             key={`${round.number} ${current.number}`}

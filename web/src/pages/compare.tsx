@@ -35,7 +35,7 @@ function AllGrids() {
   const run = query.value.get("run") ?? "";
   return (
     <main id="content" class="compare fills">
-      <section class="compare-all" aria-label="Grids">
+      <section class="pane" aria-label="Grids">
         <div class="compare-bar row wrap">
           <h1>Compare</h1>
           <span class="soft number push" role="status">
@@ -76,7 +76,7 @@ function AllGrids() {
           </ul>
         )}
       </section>
-      <aside class="compare-side" aria-label="A new grid">
+      <aside class="pane side compare-side" aria-label="A new grid">
         <NewGrid key={run} project={within} run={run} />
       </aside>
     </main>
@@ -174,7 +174,7 @@ function GridView({ grid }: { grid: Grid }) {
   const page = current[pages];
   return (
     <main id="content" class="compare fills">
-      <section class="compare-all" aria-label="The grid">
+      <section class="pane" aria-label="The grid">
         <div class="compare-bar row wrap">
           <a class="soft" href={to("/compare", { project: values.get("project") ?? project.value })}>
             Compare
@@ -260,7 +260,7 @@ function GridView({ grid }: { grid: Grid }) {
           onOpen={(place) => (chosen.length > 1 ? openChosen() : open([place]))}
         />
       </section>
-      <aside class="compare-side" aria-label="The picture, and the votes">
+      <aside class="pane side compare-side" aria-label="The picture, and the votes">
         <figure class="pointed">
           <div class="pointed-view" style={{ aspectRatio: `${grid.width} / ${grid.height}` }}>
             {cell?.path ? (

@@ -160,7 +160,7 @@ function Dataset({ path }: { path: string }) {
       <aside class="dataset-tags">
         <TagList store={store} onFilter={filter} />
       </aside>
-      <div class="dataset-middle">
+      <div class="pane">
         <div class="row toolbar" role="toolbar" aria-label="What is shown, and undo">
           <FilterBox store={store} onFilter={filter} />
           {subset && (
@@ -247,7 +247,7 @@ function Dataset({ path }: { path: string }) {
         )}
       </div>
       <aside
-        class="dataset-side"
+        class="pane side dataset-side"
         aria-label="Caption, edits, tagger, findings, buckets"
         onPointerEnter={() => [EditPanel, TaggerPanel, FindingsPanel, BucketsPanel].forEach((one) => one.ahead())}
       >

@@ -79,7 +79,7 @@ export function FilesPage() {
 
   return (
     <main id="content" class="files fills">
-      <section class="files-all" aria-label="LoRA files">
+      <section class="pane" aria-label="LoRA files">
         <div class="files-bar row wrap">
           <h1>LoRA files</h1>
           <input
@@ -130,7 +130,7 @@ export function FilesPage() {
           )
         )}
       </section>
-      <aside class="files-side" aria-label="The file and the tools">
+      <aside class="pane side files-side" aria-label="The file and the tools">
         <Tabs names={PARTS} chosen={part} onChoose={show} label="The file and the tools" controls="about" />
         <div class="files-part" id="about" role="tabpanel" aria-label={part}>
           {part === "Blocks" ? (

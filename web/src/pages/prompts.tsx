@@ -222,7 +222,7 @@ function Editor({ kind, name, onChanged }: EditorProps) {
   return (
     <>
       <section
-        class="prompt-editor"
+        class="pane prompt-editor"
         aria-label={`${KINDS[kind].one} ${name}`}
         onKeyDown={(event) => {
           if (event.key.toLowerCase() !== "s" || !(event.ctrlKey || event.metaKey)) return;

@@ -39,7 +39,7 @@ export function PromptPreview({ kind, name, text, isSaved }: Props) {
   const isFirst = (line: Line, at: number) => lines[at - 1]?.line !== line.line;
 
   return (
-    <section class="prompt-preview" aria-label="Preview">
+    <section class="pane side prompt-preview" aria-label="Preview">
       <header class="row wrap">
         <h2>With seeds</h2>
         <label class="row small">

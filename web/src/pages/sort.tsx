@@ -191,7 +191,7 @@ function Sort({ path, where, listing, names: all }: SortProps) {
   return (
     <main id="content" class="fills sort">
       <h1 class="unseen">Sort {baseName(listing.folder)}</h1>
-      <div class="sort-middle">
+      <div class="pane sort-middle">
         <header class="row">
           <a class="button quiet" href={to("/dataset", { path, where, project: query.value.get("project") })}>
             Back to the dataset
@@ -245,7 +245,7 @@ function Sort({ path, where, listing, names: all }: SortProps) {
           </>
         )}
       </div>
-      <aside class="sort-side" aria-label="Keys">
+      <aside class="side sort-side" aria-label="Keys">
         <div class="panel-body">
           <h2>Keys</h2>
           <ol class="sort-rules">
