@@ -14,7 +14,7 @@ from lorasmith.core.errors import Stopped
 from lorasmith.core.events import Controls, Event, Progress, StepDone
 from lorasmith.demo.character import write_training_set
 from lorasmith.training.found_lr import find_lr
-from lorasmith.training.run import resume
+from lorasmith.training.run import resume, train
 from lorasmith.training.runs.state import list_states, read_state
 
 # Long enough for a search; stopped after two steps.
@@ -119,3 +119,38 @@ def test_whatever_is_trained(tmp_path: Path, changes: dict[str, str]) -> None:
     assert 1e-5 < search.rates["unet"] < 0.5
     ratio = 4 if "optimizer.text_encoder_lr" in changes else 1
     assert search.rates["unet"] == pytest.approx(ratio * search.rates["text_encoder"], rel=1e-3)
+
+
+FULL = {
+    "train.kind": "full", "full.layers": "attn2.*", "train.batch": "8", "train.steps": "90",
+    "optimizer.lr": "find", "optimizer.max_grad_norm": "0", "preservation.enabled": "false",
+}  # fmt: skip
+
+
+@pytest.mark.slow
+def test_of_a_bases_own_weights(tmp_path: Path) -> None:
+    """However they are stepped; and afterwards they are what they were."""
+    write_training_set(tmp_path / "data", images=3, regularisation=0, repeats=2)
+    of_loras = ("adapter.rank", "save.precision", "optimizer.lr")
+    plain = {name: value for name, value in PLAIN.items() if name not in of_loras}
+    places = {"data.path": str(tmp_path / "data"), "save.output": str(tmp_path / "out")}
+    settings = {**plain, **FULL, **places}
+    search = find_lr(load_settings(None, settings))
+    assert min(trial.loss for trial in search.trials if trial.loss is not None) < search.loss
+    assert 1e-5 < search.rates["unet"] < 0.5
+    fused = find_lr(load_settings(None, {**settings, "full.fused_backward": "true"}))
+    assert fused.rates == pytest.approx(search.rates, rel=1e-3)
+
+    states = []
+    for name, rate in (("sought", "find"), ("given", repr(search.rates["unet"]))):
+        watcher, own = StopAfter(StepDone), {"save.name": name, "optimizer.lr": rate}
+        with pytest.raises(Stopped):
+            train(
+                load_settings(None, {**settings, **own}),
+                observer=watcher,
+                controls=watcher.controls,
+            )
+        states.append(state_of(tmp_path / "out" / name))
+    one, other = (state["parameters"] for state in states)
+    assert one.keys() == other.keys()
+    assert all(all(map(torch.equal, numbers, other[name])) for name, numbers in one.items())

@@ -21,6 +21,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import torch
@@ -69,6 +70,7 @@ class RateFinder:
         steps: of the run.
         optimizer: the run's; its rates tell the ratio of the parts.
         trainer: at the start; it has taken no step.
+        usual: rate of the fastest part to look from; ``None`` for the optimizer's own.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class RateFinder:
         batches: Batches,
         size: SearchSize,
         *,
+        usual: float | None = None,
         observer: Observer,
         controls: Controls,
     ) -> None:
@@ -86,9 +89,10 @@ class RateFinder:
         self._observer, self._controls = observer, controls
         self._start = self._weights()
         self._nominal = max(group.lr for group in trainer.groups)
+        self._usual = self._nominal if usual is None else usual
         trainer.ema = trainer.preservation = None
         for group in trainer.groups:
-            group.lr *= LOW
+            group.lr *= LOW * (self._usual / self._nominal)
         trainer.rate = LearningRate(ScheduleSettings(name="constant"), steps)
         # Their draws are of steps that the run does not have.
         path = range(steps, steps + PATH)
@@ -107,7 +111,7 @@ class RateFinder:
             if base is None:
                 raise _failed("the loss of the base model is no number")
             curve = Curve(base, partial(self._loss, self._walk()))
-            curve.look_from(self._nominal)
+            curve.look_from(self._usual)
         best = curve.lowest()
         if best is None:
             raise _failed("no learning rate makes the loss fall")
@@ -155,16 +159,20 @@ class RateFinder:
     @torch.no_grad()
     def _move(self, way: Sequence[Tensor] | None, rate: float) -> None:
         """Put the weights at the start, or ``rate`` times as far along ``way``."""
-        values = self._start
+        values = iter(self._start)
         if way is not None:
-            values = [start + rate * along for start, along in zip(values, way, strict=True)]
-        rest = iter(values)
+            pairs = zip(self._start, way, strict=True)
+            values = (start + rate * along for start, along in pairs)
         for group in self._trainer.groups:
-            group.take([next(rest) for _ in group.tensors])
+            group.take(islice(values, len(group.tensors)))
 
     def _weights(self) -> list[Tensor]:
-        """Copies of all that is trained."""
-        return [tensor.clone() for group in self._trainer.groups for tensor in group.tensors]
+        """Copies of all that is trained: of a base's own weights in main memory."""
+        return [
+            tensor.to(group.spare, copy=True)
+            for group in self._trainer.groups
+            for tensor in group.tensors
+        ]
 
     def _walk(self) -> list[Tensor]:
         """The mean change of the weights in a step of the path, for a rate of 1."""
@@ -172,17 +180,16 @@ class RateFinder:
         self._move(None, 0.0)
         scaler_tries = SCALER_TRIES if trainer.scaler is not None else 0
         while steps < len(self._path):
-            before = self._weights()
+            before = self._weights() if scaler_tries else []
             self._check_stop()
             fixed = self._path[steps]
             trainer(fixed.step, fixed.batches, fixed.samples)
-            pairs = zip(self._weights(), before, strict=True)
-            if scaler_tries and all(torch.equal(now, old) for now, old in pairs):
+            if scaler_tries and all(map(torch.equal, self._weights(), before)):
                 scaler_tries -= 1  # The loss scale was too high, and is lower now.
                 continue
             steps += 1
         pairs = zip(self._weights(), self._start, strict=True)
-        way = [(now - old) / (steps * LOW * self._nominal) for now, old in pairs]
+        way = [now.sub_(old).div_(steps * LOW * self._usual) for now, old in pairs]
         if not all(bool(one.isfinite().all()) for one in way):
             raise _failed("the gradient is no number")
         return way

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from lorasmith.config.kinds import kind_facts
 from lorasmith.config.optimizers import OPTIMIZERS
 from lorasmith.config.schema import TrainSettings
 from lorasmith.core.errors import Problem, SettingsError
@@ -114,11 +113,8 @@ def size_for(settings: TrainSettings, steps: int, processes: int) -> SearchSize 
 
 def search_oddities(settings: TrainSettings) -> Iterator[Problem]:
     """What to know of a rate that is looked for."""
-    optimizer, facts = settings.optimizer, kind_facts(settings)
+    optimizer = settings.optimizer
     name = optimizer.name
-    if optimizer.seeks_lr and "adapter" not in facts.sections:
-        what = f"is find, which was measured with LoRAs alone, never with {facts.title}"
-        yield Problem("optimizer.lr", what, "look at the first samples, or leave it out")
     if optimizer.seeks_lr and not (name in OPTIMIZERS and optimizer_kind(name) in name):
         what = f"is find, which was never measured with {name}: what it finds is as for AdamW"
         yield Problem("optimizer.lr", what, "look at the first samples, or give it a number")

@@ -88,7 +88,7 @@ class Group(Protocol):
     def scale_gradients(self, factor: Tensor) -> None:
         """Multiply them by a scalar on their device."""
 
-    def take(self, values: Sequence[Tensor]) -> None:
+    def take(self, values: Iterable[Tensor]) -> None:
         """Copy ``values``, such as copies of :attr:`tensors`, over the numbers."""
 
     def cast(self) -> None:
@@ -206,7 +206,7 @@ class FlatGroup:
         self.grad.mul_(factor)
 
     @torch.no_grad()
-    def take(self, values: Sequence[Tensor]) -> None:
+    def take(self, values: Iterable[Tensor]) -> None:
         (value,) = values
         self.flat.copy_(value)
 

@@ -18,7 +18,7 @@ BF16 = ("full.weights=bf16", "train.precision=bf16")
     [
         (["full.unet=false"], "full", "nothing to train"),
         (["optimizer.lr=0"], "optimizer.lr", "nothing would change"),
-        (["optimizer.lr=find"], "optimizer.lr", "adapters"),
+        ([*BF16, "optimizer.lr=find"], "optimizer.lr", "bfloat16 weights"),
         (["full.weights=bf16"], "full.weights", "train.precision is auto"),
         ([*BF16, "optimizer.name=Prodigy"], "full.weights", "one step size for all"),
         ([FUSED, "optimizer.name=AdamWScheduleFree"], "full.fused_backward", "apart from"),
@@ -42,7 +42,7 @@ def test_what_cannot_be_meant(overrides: list[str], where: str, what: str) -> No
 @pytest.mark.parametrize(
     "overrides",
     [
-        ["train.stop=best"],
+        ["train.stop=best", "optimizer.lr=find"],
         [*BF16, FUSED, "optimizer.name=AdaFactor"],
         ["full.unet=false", "full.text_encoder=true", "train.base_precision=fp8"],
         ["optimizer.name=Prodigy", "optimizer.lr=1", "schedule.name=constant"],

@@ -74,6 +74,13 @@ def _high_rate(s: TrainSettings) -> Iterator[Problem]:
         yield Problem("optimizer.lr", what, "1e-3 to 1e-2 is usual")
 
 
+def _rate_is_a_number(s: TrainSettings) -> Iterator[Problem]:
+    if s.train.kind == "embedding" and s.optimizer.seeks_lr and not s.embedding.negative:
+        what = "is find, which goes by the loss of a few steps: an embedding's hardly changes in "
+        what += "them, and what it found were 4 and 20 times the usual rate"
+        yield Problem("optimizer.lr", what, "give a number, or leave it out; 5e-3 is usual")
+
+
 def _room_in_prompts(s: TrainSettings) -> Iterator[Problem]:
     if (count := s.embedding.vectors) > MANY_VECTORS:
         what = f"{count} vectors take {count} of the {ROW} tokens of every prompt with the word"
@@ -93,7 +100,7 @@ def _captions_keep_the_word(s: TrainSettings) -> Iterator[Problem]:
 
 CONTRADICTIONS: tuple[Check, ...] = (
     *(_names_differ, _one_init_for_each, _init_is_something, _something_changes),
-    *(_avoids_one_thing, _captions_change_their_meaning),
+    *(_avoids_one_thing, _captions_change_their_meaning, _rate_is_a_number),
 )
 
 ODDITIES: tuple[Check, ...] = (_room_in_prompts, _high_rate, _captions_keep_the_word)

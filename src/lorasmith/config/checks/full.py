@@ -24,8 +24,8 @@ def _something_is_trained(s: TrainSettings) -> Iterator[Problem]:
 
 
 def _rate_is_a_number(s: TrainSettings) -> Iterator[Problem]:
-    if s.optimizer.seeks_lr:
-        what = "is find, which is measured for adapters: a base's own weights start elsewhere"
+    if s.optimizer.seeks_lr and s.full.weights == "bf16":
+        what = "is find, which measures steps so small that bfloat16 weights cannot hold them"
         yield Problem("optimizer.lr", what, "give a number; 5e-6 is usual")
 
 

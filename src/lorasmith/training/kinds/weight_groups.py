@@ -8,7 +8,7 @@ each step, or they are those bfloat16 numbers themselves, which take changes by 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -124,7 +124,7 @@ class WeightGroup:
         self._stepped.append(norm)
 
     @torch.no_grad()
-    def take(self, values: Sequence[Tensor]) -> None:
+    def take(self, values: Iterable[Tensor]) -> None:
         for member, value in zip(self.members, values, strict=True):
             member.copy_(value)
         self.sync()

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
+from lorasmith.config.kinds import kind_facts
 from lorasmith.models.diffusion_model import DiffusionModel
 from lorasmith.models.load import Loading
 from lorasmith.sampling.request import ImageRequest
@@ -176,6 +177,7 @@ def _search_rate(
         trainer,
         batches,
         size,
+        usual=kind_facts(context.settings).defaults.get("optimizer.lr"),
         observer=context.observer,
         controls=context.controls,
     ).find()

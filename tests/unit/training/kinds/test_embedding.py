@@ -260,6 +260,7 @@ def test_numbers_that_are_none_are_not_written(tmp_path: Path) -> None:
         ({"embedding__negative": "true", "data__reg": "."}, "on the pairs of pictures"),
         ({"optimizer__embedding_lr": "0"}, "nothing would change"),
         ({"performance__cache_text": "true"}, "what captions mean changes"),
+        ({"optimizer__lr": "find"}, "an embedding's hardly changes"),
         ({"embedding__negative": "true", "train__stop": "best"}, "an embedding to be avoided"),
     ],
 )
@@ -280,12 +281,6 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., RunPlan]:
         return preflight(load_settings(None, {**common, **out, **given}))
 
     return plan
-
-
-def test_a_rate_that_is_looked_for_was_never_measured_for_words(planned) -> None:
-    plan = planned(optimizer__lr="find", train__steps="1000")
-    assert "optimizer.lr" in {one.where for one in plan.warnings if "LoRAs alone" in one.what}
-    assert not any("LoRAs alone" in one.what for one in planned().warnings)
 
 
 def test_the_trigger_is_the_name_of_the_word_the_run_and_the_file(planned) -> None:
