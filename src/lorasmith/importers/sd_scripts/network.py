@@ -113,10 +113,7 @@ _ROWS = (
     NetworkArgument(
         "bypass_mode", "flag", _LYCORIS, "it is about how a layer is computed, not what", "dropped"
     ),
-    NetworkArgument(
-        "rank_dropout_scale", "flag", _LYCORIS, "what rank dropout leaves is always scaled up",
-        "dropped",
-    ),
+    NetworkArgument("rank_dropout_scale", "flag", _LYCORIS, "adapter.rank_dropout"),
     NetworkArgument("use_scalar", "flag", _LYCORIS, "no scalar is learned beside", "refused"),
     NetworkArgument("train_norm", "flag", _LYCORIS, "norms are not trained", "refused"),
     NetworkArgument(
@@ -161,7 +158,7 @@ def network(m: ConversionBuilder) -> None:
         _lycoris(m, args)
     else:
         _kohya(m, args, module)
-    _dropouts(m, args)
+    _dropouts(m, args, module)
     _loraplus(m, args)
     _without_effect(m)
 
@@ -378,10 +375,19 @@ def _lycoris_flags(m: ConversionBuilder, args: Mapping[str, Any], kind: str) -> 
             m.note(f"--network_args {name}={args[name]}", f"{kind} has no such thing")
 
 
-def _dropouts(m: ConversionBuilder, args: Mapping[str, Any]) -> None:
+def _dropouts(m: ConversionBuilder, args: Mapping[str, Any], module: Module) -> None:
     for name in ("dropout", "rank_dropout", "module_dropout"):
         if args.get(name):
             m.put(f"adapter.{name}", args[name], _ARGS)
+    scaled, rank_dropout = args.get("rank_dropout_scale"), args.get("rank_dropout")
+    if rank_dropout and module == "lycoris.kohya" and not scaled:
+        m.note(
+            f"--network_args rank_dropout={rank_dropout:g}",
+            "what is left is scaled up by 1 / (1 - rank_dropout), as in networks.lora; LyCORIS "
+            "does that with rank_dropout_scale=True alone",
+        )
+    elif scaled and not rank_dropout:
+        m.note("--network_args rank_dropout_scale", "it does nothing without rank_dropout")
 
 
 def _loraplus(m: ConversionBuilder, args: Mapping[str, Any]) -> None:

@@ -252,6 +252,7 @@ def test_no_network_argument_is_silent(name: str) -> None:
         "decompose_both": ["algo=lokr", "decompose_both=True"], "constraint": ["algo=boft", "constraint=1"],
         "constrain": ["algo=boft", "constrain=1"], "rescaled": ["algo=boft", "rescaled=1"],
         "wd_on_output": ["dora_wd=True", "wd_on_output=False"],
+        "rank_dropout_scale": ["rank_dropout=0.5", "rank_dropout_scale=True"],
     }.get(name, [f"{name}={value}"])  # fmt: skip
     without = converted(*BARE, f"--network_module={row.modules[0]}")
     result = converted(*BARE, f"--network_module={row.modules[0]}", "--network_args", *extra)
@@ -261,6 +262,23 @@ def test_no_network_argument_is_silent(name: str) -> None:
         or result.remarks != without.remarks
     )
     assert changed
+
+
+@pytest.mark.parametrize(
+    ("module", "scale", "notes"),
+    [
+        ("lycoris.kohya", [], 1),
+        ("lycoris.kohya", ["rank_dropout_scale=True"], 0),
+        ("networks.lora", [], 0),
+    ],
+)
+def test_a_rank_dropout_that_lycoris_does_not_scale_is_told(
+    module: str, scale: list[str], notes: int
+) -> None:
+    args = ["--network_args", "rank_dropout=0.5", *scale]
+    result = converted(*BARE, f"--network_module={module}", *args)
+    assert result.values["adapter.rank_dropout"] == 0.5
+    assert sum("rank_dropout" in str(remark) for remark in result.remarks) == notes
 
 
 REFUSALS: dict[str, tuple[list[str], str, str]] = {
