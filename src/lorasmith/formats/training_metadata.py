@@ -246,7 +246,8 @@ class ModelSpec:
         resolution: width and height in pixels that it was trained at.
         timestamp: Unix time in seconds of the training's end or start, ``None`` for no date.
         prediction: "epsilon" or "v".
-        clip_skip: which of the text encoder's layers was used, counted from the end.
+        clip_skip: which of the text encoder's layers was used, counted from the end; ``None`` for
+            families whose layer is settled.
         tags: separated by commas.
         thumbnail: a data URL.
     """

@@ -180,6 +180,11 @@ class Family:
         """The networks of a model: "unet", "vae", and its text encoders."""
         return (DENOISER, "vae", *(text.part for text in self.text_encoders))
 
+    @property
+    def takes_clip_skip(self) -> bool:
+        """Whether CLIP skip chooses the layer of its text encoders; of others it is settled."""
+        return all(text.layer is None for text in self.text_encoders)
+
     def text_encoder(self, part: str) -> TextEncoderSpec:
         return next(text for text in self.text_encoders if text.part == part)
 

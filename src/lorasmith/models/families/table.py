@@ -291,7 +291,7 @@ def check_clip_skip(architecture: Architecture, clip_skip: int, where: object) -
         CheckpointError: the text encoder has no such layer.
     """
     family, layers = architecture.family, architecture.text["num_hidden_layers"]
-    if clip_skip > 1 and any(text.layer is not None for text in family.text_encoders):
+    if clip_skip > 1 and not family.takes_clip_skip:
         return [f"{family.title} models always read the layer before the last: CLIP skip is unused"]
     if not 1 <= clip_skip <= layers:
         what = f"{clip_skip} is no CLIP skip of this model: its text encoder has {layers} layers"

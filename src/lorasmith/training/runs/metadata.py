@@ -236,7 +236,7 @@ def model_spec(run: Run) -> ModelSpec:
         title=run.folder.name,
         resolution=resolution_of(run),
         prediction=run.model.prediction,
-        clip_skip=run.settings.model.clip_skip,
+        clip_skip=run.settings.model.clip_skip if family.takes_clip_skip else None,
         author=save.author,
         description=save.comment,
         license=save.license,

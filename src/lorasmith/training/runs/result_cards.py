@@ -85,9 +85,15 @@ def web_ui_card(run: Run, trigger: str) -> dict[str, object]:
         "activation text": "" if is_avoided else trigger,
         **strength,
         "negative text": ", ".join(filter(None, (trigger * is_avoided, negative))),
-        "notes": f"trained on {run.model_name}, {_length(run)}; clip skip "
-        f"{run.settings.model.clip_skip}",
+        "notes": f"trained on {run.model_name}, {_length(run)}"
+        + (f"; clip skip {skip}" if (skip := _clip_skip(run)) else ""),
     }
+
+
+def _clip_skip(run: Run) -> str:
+    """ "" for models whose layer is settled."""
+    takes_it = run.run_plan.architecture.family.takes_clip_skip
+    return str(run.settings.model.clip_skip) if takes_it else ""
 
 
 def model_card(run: Run, trigger: str) -> str:
@@ -99,7 +105,7 @@ def model_card(run: Run, trigger: str) -> str:
         "trained as": _trained_as(run.folder, settings),
         "base model": f"{_plain(run.model_name)} ({architecture.summary})",
         "strength": _strength(settings),
-        "clip skip": str(settings.model.clip_skip),
+        "clip skip": _clip_skip(run),
         "kind": kind_of(settings).describe(settings, run.trained),
         "trained on": f"{_data(run)}, {_length(run)}",
         "author": _plain(settings.save.author),
