@@ -302,6 +302,30 @@ def test_nothing_is_caught_blindly(module: Module) -> None:
         assert not broad or ("BaseException" in caught and reraised), f"line {node.lineno}"
 
 
+REFERENCE = re.compile(r":(?:meth|func|class|data|attr|mod):`[~.]*([\w.]+)`")
+FOREIGN = ("fastapi.", "pathlib.", "random.", "sys.")
+
+
+@cache
+def names_in_package() -> set[str]:
+    """What a docstring may refer to: modules, and what is defined or stored in them."""
+    names = {part for module in modules() for part in module.split(".")}
+    for module in modules().values():
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                names.add(node.name)
+            elif isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Store):
+                names.add(node.id if isinstance(node, ast.Name) else node.attr)
+    return names | {PACKAGE}
+
+
+@pytest.mark.parametrize("module", INSIDE, ids=lambda module: module.name)
+def test_what_docstrings_refer_to_is_there(module: Module) -> None:
+    for path in REFERENCE.findall(module.path.read_text(encoding="utf-8")):
+        if not path.startswith(FOREIGN):
+            assert set(path.split(".")) <= names_in_package(), path
+
+
 PRINTING = {"core.terminal": {"click.echo"}}
 """Where text goes to a terminal as it is: where it is cleaned."""
 

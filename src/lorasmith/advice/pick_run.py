@@ -58,7 +58,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class PickRun:
-    """A run folder as ``pick`` sees it; ``state`` as in :class:`~.status.Status`.
+    """A run folder as ``pick`` sees it; ``state`` as in :class:`.control.Status`.
 
     Args:
         base: the base model's fingerprint.

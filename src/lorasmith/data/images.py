@@ -130,7 +130,7 @@ def open_image(file: Path | IO[bytes]) -> Image.Image:
 
 @contextmanager
 def decoded_image(path: Path, background: str = "white") -> Iterator[Image.Image]:
-    """As :func:`load_picture`; its memory counts (see ``decode_memory``) while the block runs."""
+    """As :func:`load_image`; its memory counts (see ``decode_memory``) while the block runs."""
     with decode_memory.scope():
         yield load_image(path, background)
 
@@ -201,7 +201,7 @@ def load_alpha(path: Path) -> Image.Image:
     """The image's transparency, upright, mode "L": 255 is opaque, as is all of one without.
 
     Raises:
-        DatasetError: as :func:`load_picture`.
+        DatasetError: as :func:`load_image`.
     """
     with _opened(path) as image:
         orientation, _ = _orientation(image)
@@ -251,7 +251,7 @@ def glance(path: Path, *, detail: int = 0) -> Glance:
             twice as many; smaller images stay as they are. 0 for no bands.
 
     Raises:
-        DatasetError: as :func:`load_picture`.
+        DatasetError: as :func:`load_image`.
     """
 
     with _opened(path) as image:

@@ -80,7 +80,8 @@ THRESHOLDS: dict[str, Callable[[NoiseSchedule, Tensor, float], Tensor]] = {
     "exponential": _exponential,
     "snr": _by_snr,
 }
-"""``c`` (B,) at timesteps (B,), as sd-scripts schedules it: from 1 at no noise to ``c`` at most."""
+"""``c`` (B,) at timesteps (B,), as sd-scripts schedules it: everywhere the setting's, or from 1
+where there is no noise down to the setting's where there is most."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,7 @@ class Facts:
         trigger: "" for none.
         regularised: whether there are regularisation images.
         captions_alone: whether captions without the trigger are all the plain prompts there are.
-        state: of the run, as in :class:`~.status.Status`.
+        state: of the run, as in :class:`lorasmith.training.runs.control.Status`.
         drawings: of each kind, for each snapshot.
         changed: what is not as it was when the run began.
         lr: the learning rate that was set.

@@ -334,7 +334,7 @@ class DiffusionModel:
         return fingerprint(weights, clip_skip=self.clip_skip, max_tokens=self.max_tokens, **words)
 
     def vae_fingerprint(self) -> str:
-        """Changes with anything that changes :meth:`encode_pictures`."""
+        """Changes with anything that changes :meth:`encode_images`."""
         return fingerprint(
             self.vae.named_parameters(),
             scaling_factor=self.vae.config.scaling_factor,

@@ -81,8 +81,8 @@ def request_of(info: Infotext, where: object, given: Collection[str] = ()) -> In
 
     Args:
         where: the file, for messages.
-        given: what is said elsewhere, by the names of :class:`.generate_options.Options`: of
-            that nothing is amiss here.
+        given: what is said elsewhere, by the names of the command's options: of that nothing is
+            amiss here.
 
     Raises:
         PromptError: a number in the text is not one.

@@ -144,7 +144,7 @@ class ScheduleSettings(Section):
     )
     warmup: Warmup = setting(
         0,
-        'rise from 0 at the start: steps, or a share of the run such as "5%"',
+        'linear rise at the start: steps, or a share of the run such as "5%"',
         why="a LoRA starts from no change and needs none",
         unit='steps, or "N%"',
         kind="whole number, share or percent",

@@ -68,7 +68,7 @@ def find_masks(
         folder: holds masks named like the images, in any image format; beside each other, or in
             folders named like the images' own.
         images: all of the dataset. Regularisation images need no masks.
-        folders: that :attr:`Image.folder` counts in.
+        folders: that :attr:`.DatasetImage.folder` counts in.
         beside: :attr:`Scan.masks`.
     """
     if kind == "beside":

@@ -1,7 +1,7 @@
 """Values of PowerShell: its texts of them, comparisons, conversions and methods.
 
 A value is a text, a number, true or false, ``None`` for ``$null``, a list or a table. What is
-unknown is a text that holds a mark of :mod:`script_values`.
+unknown is a text that holds a mark of :mod:`.variables`.
 """
 
 from __future__ import annotations

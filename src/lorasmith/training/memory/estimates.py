@@ -27,7 +27,7 @@ class MemoryEstimate:
     """Bytes on the device at the peak of something that a run does.
 
     Args:
-        what: "training step", "encoding images", "drawing images", "measuring".
+        what: "training step", "measuring", "drawing pictures" and so on, as users read it.
         weights: of the frozen model, as far as it is there.
         adapter: trained numbers, their gradients, and their copies in half precision.
         optimizer: its state, and the averaged weights.
