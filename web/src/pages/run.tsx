@@ -323,7 +323,7 @@ function LayOver({ path, others }: { path: string; others: string[] }) {
           {shortName(other, path)}
           <button
             type="button"
-            class="inside"
+
             aria-label={`Take ${shortName(other, path)} away`}
             onClick={() => set(others.filter((each) => each !== other))}
           >
