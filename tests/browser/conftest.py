@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +27,7 @@ NO_BROWSER = "there is no chromium; `make browser` installs it"
 ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking")
 WIDTH, HEIGHT = 1280, 800
 NARROW_TOO = (WIDTH, 390)
-PATIENCE = 15_000
+PATIENCE = 60_000
 """Milliseconds that a test waits for what it expects: other tests may have the processor, too."""
 
 Scheme = Literal["light", "dark"]
@@ -126,6 +127,14 @@ def workspace(tmp_path: Path) -> Path:
 def fits(page: Page) -> bool:
     """A page that fills the window: it scrolls inside, and the window not at all."""
     return page.evaluate("document.documentElement.scrollHeight <= innerHeight")
+
+
+def until(page: Page, holds: Callable[[], bool]) -> None:
+    """Waits for what no locator tells."""
+    deadline = time.monotonic() + PATIENCE / 1000
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come about"
+        page.wait_for_timeout(20)
 
 
 def violations(page: Page) -> list[str]:

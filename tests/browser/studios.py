@@ -26,7 +26,7 @@ class Server:
     def page(self, address: str = "/", /, **query: object) -> str:
         return self.address + address.lstrip("/") + ("?" + urlencode(query) if query else "")
 
-    def wait(self, seconds: float = 20) -> None:
+    def wait(self, seconds: float = 60) -> None:
         if isinstance(self.process, BaseProcess):
             self.process.join(seconds)
             assert not self.process.is_alive()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.browser.conftest import Serve, fits, violations
+from tests.browser.conftest import Serve, fits, until, violations
 
 CAPTIONS = ("zorp, hat, smile", "zorp, hat", "zorp, standing", "zorp, sitting, smile")
 
@@ -51,11 +51,7 @@ def shows(page, count: int) -> None:
 
 def filter_is(page, text: str) -> None:
     field = page.get_by_role("combobox", name="Filter")
-    for _ in range(50):
-        if field.input_value() == text:
-            return
-        page.wait_for_timeout(50)
-    assert field.input_value() == text
+    until(page, lambda: field.input_value() == text)
 
 
 def test_clicks_on_tags_filter(serve: Serve, page, workspace: Path, folder: Path) -> None:
@@ -170,11 +166,7 @@ def test_a_session_by_keys_alone(serve: Serve, page, workspace: Path, folder: Pa
 
 
 def wait_for_text(page, folder: Path, number: int, text: str) -> None:
-    for _ in range(200):
-        if texts(folder)[number] == text:
-            return
-        page.wait_for_timeout(50)
-    assert texts(folder)[number] == text
+    until(page, lambda: texts(folder)[number] == text)
 
 
 def test_pictures_are_chosen_by_a_frame_and_get_quick_tags(
@@ -303,11 +295,7 @@ def test_a_mask_that_was_painted_is_not_lost(
     with Image.open(folder / "1-masklabel.png") as mask:
         assert mask.getextrema() == (0, 0)
     page.get_by_role("button", name="Undo").last.click()
-    for _ in range(200):
-        if not (folder / "1-masklabel.png").exists():
-            break
-        page.wait_for_timeout(50)
-    assert not (folder / "1-masklabel.png").exists()
+    until(page, lambda: not (folder / "1-masklabel.png").exists())
 
 
 def test_who_scrolls_past_pictures_asks_for_none_of_them(

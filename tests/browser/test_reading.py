@@ -28,7 +28,7 @@ def slow_server(
     let_go = threading.Event()
 
     def read(path: Path) -> CaptionText:
-        assert let_go.wait(30)
+        assert let_go.wait(120)
         return read_caption(path)
 
     monkeypatch.setattr(collection, "read_caption", read)

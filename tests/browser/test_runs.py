@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.browser.conftest import NARROW_TOO, Serve, require_open_to_everybody
+from tests.browser.conftest import NARROW_TOO, Serve, require_open_to_everybody, until
 from tests.made_up_runs import metrics_line, write_run
 
 
@@ -143,8 +143,7 @@ def test_curves_by_keys(serve: Serve, page, run: Path, workspace: Path) -> None:
     page.keyboard.press("ArrowLeft")
     assert chart.locator("canvas").screenshot() != before
     page.keyboard.press("0")
-    page.wait_for_timeout(100)
-    assert chart.locator("canvas").screenshot() == before
+    until(page, lambda: chart.locator("canvas").screenshot() == before)
     page.get_by_role("tab", name="Loss").focus()
     page.keyboard.press("ArrowRight")
     page.get_by_role("button", name="lr/unet").wait_for()

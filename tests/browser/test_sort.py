@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from tests.browser.conftest import Serve, violations
+from tests.browser.conftest import Serve, until, violations
 
 COUNT = 12
 
@@ -32,14 +31,6 @@ def sorting(serve: Serve, page, workspace: Path, folder: Path):
     page.get_by_role("combobox", name="Tag of 2").fill("wet")
     page.get_by_role("combobox", name="Tag of 2").press("Enter")
     return page
-
-
-def until(page, holds: Callable[[], bool]) -> None:
-    for _ in range(100):
-        if holds():
-            return
-        page.wait_for_timeout(50)
-    assert holds()
 
 
 def test_keys_sort_and_backspace_takes_back(sorting, folder: Path) -> None:

@@ -81,7 +81,7 @@ def test_the_plan_goes_with_what_is_typed(train, studio: Server) -> None:
     command(page, "--adapter.rank 24").wait_for()
     page.wait_for_url("**set=*rank*")
     page.reload()
-    command(page, "--adapter.rank 24").wait_for(timeout=30_000)
+    command(page, "--adapter.rank 24").wait_for()
     assert field(page, "adapter.rank").input_value() == "24"
     page.get_by_role("button", name="Leave adapter.rank as it is by itself").click()
     command(page, "--adapter.rank 24").wait_for(state="detached")

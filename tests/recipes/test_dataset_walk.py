@@ -18,7 +18,7 @@ from lorasmith.demo.world import VALUES
 
 PAGE = Path(__file__).parents[2] / "docs" / "dataset-walk.md"
 # The page trains as the demo does; that it learns is shown there and in the test of learning.
-SHORTER = {"train": ["--set", "train.epochs=1", "--set", "sample.every_epochs=0"]}
+SHORTER = {"train": ["--set", "train.steps=10", "--set", "sample.every_epochs=0"]}
 # The two files that are no pictures are named: what could not be done ends with 2.
 LEFT_OUT = ("lorasmith dataset convert pile ", "lorasmith dataset init zorp --from pile ")
 

@@ -95,6 +95,7 @@ def test_stopped_while_looking_it_looks_again(tmp_path: Path) -> None:
     assert isinstance(load_settings(run / "settings.toml").optimizer.lr, float)
 
 
+@pytest.mark.broad_beyond(4)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",

@@ -53,7 +53,7 @@ class Page:
         return self.client.get(f"/api/draw{path}", params=query).json()
 
     def ended(self, number: str) -> Any:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while (record := self.get(f"/{number}"))["state"] in ("waiting", "drawing"):
             assert time.monotonic() < deadline, record
             time.sleep(0.01)
@@ -295,7 +295,7 @@ def test_what_a_form_offers(page: Page) -> None:
 
 def test_a_page_warms_up_what_it_will_ask(page: Page) -> None:
     assert page.post("/warm-up", prompt="") == {"job": None}
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not page.studio.guard.engine.running:
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -29,11 +29,11 @@ class SlowFiles:
         self.captions, self.headers = threading.Event(), threading.Event()
 
     def read_caption(self, path: Path) -> CaptionText:
-        assert self.captions.wait(10)
+        assert self.captions.wait(60)
         return read_caption(path)
 
     def read_header(self, path: Path) -> Header:
-        assert self.headers.wait(10)
+        assert self.headers.wait(60)
         return read_header(path)
 
 
@@ -50,7 +50,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> SlowFiles:
 
 
 def wait_for_another(page: Page, version: str) -> dict:
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while time.monotonic() < end:
         listing = page.get("images", version=version)
         if not listing["unchanged"]:
@@ -146,7 +146,7 @@ def test_a_slow_folder_keeps_nobody_from_another(
     class Slow(OpenDataset):
         def __init__(self, folder: Path, *arguments) -> None:
             if folder.name == "slow":
-                assert may_go_on.wait(10)
+                assert may_go_on.wait(60)
             opened.append(folder.name)
             super().__init__(folder, *arguments)
 

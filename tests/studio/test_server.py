@@ -52,7 +52,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         assert match, said
         yield Server(process, said, match[1], match[2])
         process.send_signal(signal.SIGINT)
-        rest, _ = process.communicate(timeout=20)
+        rest, _ = process.communicate(timeout=60)
         assert process.returncode == 0
         assert match[2] not in rest
 
@@ -75,13 +75,13 @@ def test_it_ends_in_the_midst_of_a_request_without_a_traceback(
     def ask() -> None:
         for path in ("bug", "long"):
             with contextlib.suppress(httpx.HTTPError):
-                httpx.get(f"http://127.0.0.1:{port}/{path}", timeout=20, trust_env=False)
+                httpx.get(f"http://127.0.0.1:{port}/{path}", timeout=60, trust_env=False)
 
     with contextlib.closing(serve._listen("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         asking = threading.Thread(target=ask)
         serve._run(bare, listener, asking.start, lambda: None)
-    asking.join(20)
+    asking.join(60)
     said = capsys.readouterr().err
     assert "a bug is told" in said
     assert said.count("Traceback") == 1
@@ -99,7 +99,7 @@ def test_pages_are_there_before_what_they_ask(
 
     def browse(address: str) -> None:
         try:
-            with httpx.Client(base_url=address, timeout=20, trust_env=False) as client:
+            with httpx.Client(base_url=address, timeout=60, trust_env=False) as client:
                 answers.append(client.get("/train"))
                 answers.append(client.get("/train", headers={"host": "evil.example"}))
                 threading.Timer(0.1, asked.set).start()
@@ -148,14 +148,14 @@ def test_small_answers_are_sent_at_once() -> None:
 @pytest.fixture
 def stranger(server: Server) -> Iterator[httpx.Client]:
     """A browser that was never given the token."""
-    with httpx.Client(base_url=server.address, timeout=20) as client:
+    with httpx.Client(base_url=server.address, timeout=60) as client:
         yield client
 
 
 @pytest.fixture
 def guest(server: Server) -> Iterator[httpx.Client]:
     """A browser that opened the address that was shown."""
-    with httpx.Client(base_url=server.address, timeout=20) as client:
+    with httpx.Client(base_url=server.address, timeout=60) as client:
         assert client.get("/", params={"token": server.token}).status_code == 303
         yield client
 

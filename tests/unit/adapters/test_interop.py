@@ -177,6 +177,7 @@ def test_lycoris_merges_what_we_merge(full, tmp_path, algorithm):
 
 
 # Not lycoris' preset "full", which in 4.1 finds SD1.5's time embedding twice and stops.
+@pytest.mark.broad_beyond(9)
 @pytest.mark.slow_but_first
 @pytest.mark.parametrize("preset", ["attn-mlp", "unet-convblock-only"])
 @pytest.mark.parametrize("algorithm", list(THEIRS))

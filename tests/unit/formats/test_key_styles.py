@@ -86,6 +86,7 @@ def test_styles_are_told_apart(name: str, style: str) -> None:
     assert style_of([name]) == style
 
 
+@pytest.mark.broad_beyond(7)
 @pytest.mark.slow_but_first
 @pytest.mark.parametrize("style", WRITTEN)
 @pytest.mark.parametrize("family", FAMILIES)

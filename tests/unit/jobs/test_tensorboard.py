@@ -155,7 +155,7 @@ def test_it_ends_when_it_is_asked_to_and_takes_no_run_with_it(tmp_path: Path) ->
     time.sleep(0.2)
     assert thread.is_alive(), "it serves until it is asked"
     controls.stop()
-    thread.join(20)
+    thread.join(60)
     assert not thread.is_alive()
 
 

@@ -89,6 +89,7 @@ def assert_same(found: DiffusionModel, wanted: DiffusionModel, rounded: object =
 STORED = (torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2)
 
 
+@pytest.mark.broad_beyond(16)
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["safetensors", "ckpt"])
 @pytest.mark.parametrize("dtype", STORED, ids=str)

@@ -55,6 +55,7 @@ def request(prompt: str, negative: str, cfg: float, seed: int = 7) -> ImageReque
     return ImageRequest(prompt, negative, seed, 6, cfg, "ddim", width=96, height=64)
 
 
+@pytest.mark.broad_beyond(13)
 @pytest.mark.slow_but_first
 @pytest.mark.parametrize(("cfg", "negative"), [(5.0, "blue"), (5.0, ""), (1.0, "")])
 @pytest.mark.parametrize("kind", KINDS)

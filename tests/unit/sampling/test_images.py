@@ -66,7 +66,7 @@ def test_the_one_that_draws_does_not_wait_for_a_few_and_waits_for_many() -> None
     written: list[int] = []
 
     def write() -> None:
-        may_write.wait(10)
+        may_write.wait(60)
 
     with ImageWriter(GPU) as writer:
         for number in range(MOST_WAITING):

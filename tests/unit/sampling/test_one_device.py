@@ -41,6 +41,7 @@ def latents() -> Tensor:
     return torch.empty(2, 4, 8, 8, device=META)
 
 
+@pytest.mark.broad_beyond(34)
 @pytest.mark.slow_but_first
 @pytest.mark.parametrize(("name", "schedule"), SPACINGS)
 def test_samplers_compute_where_the_latents_are(

@@ -81,6 +81,7 @@ def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return Family(model, pipeline)
 
 
+@pytest.mark.broad_beyond(31)
 @pytest.mark.slow
 @pytest.mark.parametrize(("clip_skip", "tokens"), TEXTS)
 @pytest.mark.parametrize(("prediction", "loss"), CASES)

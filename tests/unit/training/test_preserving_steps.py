@@ -179,6 +179,7 @@ def test_it_pulls_every_type_to_the_base_model_text_encoder_included(algorithm: 
     assert all(bool(grad.any()) for grad in text)
 
 
+@pytest.mark.broad_beyond(4)
 @pytest.mark.slow
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize(("compute", "own_share"), [(None, 0), (None, 1), (torch.bfloat16, 0)])

@@ -225,6 +225,7 @@ def half(model: DiffusionModel) -> DiffusionModel:
     return model
 
 
+@pytest.mark.broad_beyond(9)
 @pytest.mark.slow
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("algorithm", ["lora", "locon", "lokr", "ia3", "dora", "loha", "oft"])

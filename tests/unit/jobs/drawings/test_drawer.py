@@ -175,7 +175,7 @@ def test_the_process_answers_and_is_stopped_by_its_pipe(bench: Bench) -> None:
         wait_for(b'{"id": 2, "stopped": ')
         ask(id=3, ask="draw", request={**request, "sampler": "nonsense"}, previews="")
         wait_for(b'{"id": 3, "problems": [{"where": "sampler"')
-    work.join(20)
+    work.join(60)
     assert not work.is_alive()
 
 

@@ -45,7 +45,7 @@ class Bench:
         return self.drawings.get(number)
 
     def wait(self, number: str, is_so: Callable[[DrawingRecord], object]) -> DrawingRecord:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not is_so(record := self.get(number)):
             assert time.monotonic() < deadline, record
             time.sleep(0.01)
@@ -56,7 +56,7 @@ class Bench:
 
 
 def until(is_so: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not is_so():
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -115,7 +115,7 @@ def test_a_training_ends_early_with_what_it_has(ledger: Ledger, tmp_path: Path) 
         assert not stop.exists()
         stop.touch()  # Here nobody reads what is asked of the run.
         until(lambda: ledger.job(job.id).state == "done")
-    thread.join(20)
+    thread.join(60)
     assert ledger.job(job.id).message == "ended early, as asked"
     assert ledger.job(after.id).state == "done"
 
@@ -125,7 +125,7 @@ def test_a_training_that_cannot_be_asked_yet_is_stopped(ledger: Ledger) -> None:
     thread = in_background(ledger)
     until(lambda: last_progress(ledger.try_folder(ledger.job(job.id))))
     ledger.finish(job.id)
-    thread.join(20)
+    thread.join(60)
     assert ledger.job(job.id).state == "done"
 
 
@@ -163,7 +163,7 @@ def test_what_is_asked_while_it_runs_is_done(
     thread = in_background(ledger)
     until(lambda: last_progress(ledger.try_folder(ledger.job(job.id))))
     getattr(ledger, ask)(job.id)
-    thread.join(20)
+    thread.join(60)
     assert ledger.job(job.id).state == state
     assert ledger.job(job.id).wish == ""
 
@@ -174,7 +174,7 @@ def test_what_does_not_heed_is_ended_when_asked_twice(ledger: Ledger) -> None:
     until(lambda: last_progress(ledger.try_folder(ledger.job(job.id))))
     ledger.cancel(job.id)
     ledger.cancel(job.id)
-    thread.join(20)
+    thread.join(60)
     assert ledger.job(job.id).state == "cancelled"
 
 
@@ -196,7 +196,7 @@ def test_the_next_runner_sees_a_job_through_that_it_did_not_start(ledger: Ledger
     until(lambda: ledger.job(job.id).run)
     ledger.pause(job.id)
     assert child.wait(20) == 130
-    thread.join(20)
+    thread.join(60)
     assert (ledger.job(job.id).state, ledger.job(job.id).tries) == ("paused", 1)
 
 
@@ -217,7 +217,7 @@ def test_a_job_that_lives_is_found_and_not_run_twice(ledger: Ledger, lost: str) 
     ledger.cancel(job.id)
     ledger.cancel(job.id)
     child.wait(20)
-    thread.join(20)
+    thread.join(60)
     assert (ledger.job(job.id).state, ledger.job(job.id).tries) == ("cancelled", 1)
 
 
@@ -234,7 +234,7 @@ def test_the_folder_of_a_running_job_may_be_deleted(ledger: Ledger) -> None:
     until(lambda: last_progress(ledger.try_folder(ledger.job(job.id))))
     shutil.rmtree(ledger.job_folder(job.id))
     ledger.cancel(job.id)
-    thread.join(20)
+    thread.join(60)
     assert (ledger.job(job.id).state, ledger.job(after.id).state) == ("cancelled", "done")
 
 
