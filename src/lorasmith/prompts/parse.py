@@ -93,8 +93,8 @@ class Prompt:
 
     @property
     def composed(self) -> bool:
-        """Whether it is more than one text, or one of another weight than 1."""
-        return len(self.parts) > 1 or self.parts[0].weight != 1.0
+        """Whether it is more than one text."""
+        return len(self.parts) > 1
 
 
 def parse_prompt(source: str, *, negative: bool = False) -> Prompt:

@@ -86,7 +86,8 @@ class TrainStep:
         for batch in batches:
             if batch.noisy is None:
                 batch = self.objective.with_noise(batch, step, self.model.device)
-            self._begin(step, batch, batch.noisy.noise_gone if batch.noisy else None)
+            assert batch.noisy is not None
+            self._begin(step, batch, batch.noisy.noise_gone)
             loss += self._learn(step, batch, total)
             if distance is not None:
                 distance += self._preserve(step, batch, total)
@@ -101,7 +102,7 @@ class TrainStep:
             self.processes.sum_(distance)
         return StepResult(loss, self._update(step), distance)
 
-    def _begin(self, step: int, batch: MicroBatch, noise_gone: Sequence[float] | None) -> None:
+    def _begin(self, step: int, batch: MicroBatch, noise_gone: Sequence[float]) -> None:
         seed, size = self.objective.seed, tuple(batch.mean.shape[-2:])
         self.trained.begin_step(
             seed, step, batch.samples, size=size, dtype=self.model.dtype, noise_gone=noise_gone

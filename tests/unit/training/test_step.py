@@ -28,7 +28,7 @@ from lorasmith.tensors.rounding import StochasticRounding
 from lorasmith.training.kinds.full_weights import FullWeights
 from lorasmith.training.kinds.weight_groups import ParameterwiseOptimizer, WeightGroup
 from lorasmith.training.lr_schedules import LearningRate
-from lorasmith.training.objective import MicroBatch, Objective
+from lorasmith.training.objective import MicroBatch, NoisyBatch, Objective
 from lorasmith.training.optim import FlatGroup, build_optimizer
 from lorasmith.training.setup.processes import Processes
 from lorasmith.training.step import TrainStep
@@ -322,7 +322,8 @@ class Rounded:
     seed, count = 0, 2
 
     def with_noise(self, batch: MicroBatch, *_: object) -> MicroBatch:
-        return batch
+        timesteps = torch.zeros(len(batch.mean), dtype=torch.int64)
+        return replace(batch, noisy=NoisyBatch(batch.mean, timesteps, batch.mean, batch.weight))
 
     terms = 1
 
