@@ -67,7 +67,7 @@ class AdapterOptions:
     orthogonal: bool = True
 
 
-_PLAIN = AdapterOptions()
+PLAIN = AdapterOptions()
 
 
 def apply_weight(layer: Layer, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -156,7 +156,7 @@ class Adapter(nn.Module):
         rank: int,
         alpha: float | None,
         generator: torch.Generator,
-        options: AdapterOptions = _PLAIN,
+        options: AdapterOptions = PLAIN,
     ) -> Self:
         """A new adapter that changes nothing yet; ``alpha`` of None or 0 means ``rank``."""
         raise NotImplementedError

@@ -14,8 +14,8 @@ from pydantic import ValidationError, model_validator
 
 from lorasmith.config.fields import Section, setting
 from lorasmith.config.values import size
+from lorasmith.core.rng import MAX_SEED
 
-MAX_SEED = 2**63 - 1  # What a TOML integer and our counters hold.
 RANDOM_SEED = -1
 
 SamplerName = Literal[

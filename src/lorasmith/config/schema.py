@@ -96,6 +96,12 @@ def replace_settings(settings: TrainSettings, changes: Mapping[str, Any]) -> Tra
     )
 
 
+def value_of(settings: TrainSettings, path: str) -> Any:
+    """Of the setting of that name, such as "optimizer.lr"."""
+    section, _, name = path.partition(".")
+    return getattr(getattr(settings, section), name)
+
+
 @functools.cache
 def sections() -> dict[str, type[Section]]:
     """The sections by name, in the order of the reference page."""

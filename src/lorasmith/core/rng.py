@@ -12,6 +12,9 @@ import random
 import struct
 from hashlib import blake2b
 
+MAX_SEED = 2**63 - 1
+"""What a TOML integer holds, and the counters here."""
+
 
 def derive(seed: int, purpose: str, *counters: int) -> int:
     """A 63-bit number that is fixed by its arguments and looks independent of all others."""

@@ -38,7 +38,7 @@ def extracted_path(result: Path, rank: int) -> Path:
 def diffusers_folder(result: Path) -> Path:
     """Where the checkpoint ``result`` of a run lies in diffusers' form: in the run's folder."""
     hidden = hidden_folder(result.parent, result.stem)
-    return (hidden if _is_run(hidden) else result.parent) / "diffusers"
+    return (hidden if is_run(hidden) else result.parent) / "diffusers"
 
 
 def hidden_folder(output: Path, name: str) -> Path:
@@ -55,12 +55,12 @@ def loras_of(run: Path) -> tuple[Path, str]:
 def runs_at(path: Path) -> list[Path]:
     """The run folders that ``path`` may mean: itself, that of the LoRA of this path (with or
     without its ending), or those that lie in this folder."""
-    if _is_run(path):
+    if is_run(path):
         return [path]
     for name in dict.fromkeys((path.name.removesuffix(".safetensors"), lora_name(path))):
-        if _is_run(hidden := hidden_folder(path.parent, name)):
+        if is_run(hidden := hidden_folder(path.parent, name)):
             return [hidden]
-    if path.is_file() and _is_run(path.parent):
+    if path.is_file() and is_run(path.parent):
         return [path.parent]
     return sorted(_inside(path))
 
@@ -74,7 +74,8 @@ def _inside(folder: Path) -> Iterator[Path]:
         return
 
 
-def _is_run(folder: Path) -> bool:
+def is_run(folder: Path) -> bool:
+    """Whether this very folder is a run's, also one that has not begun to write its info."""
     return (folder / RUN_FILES[0]).is_file()
 
 

@@ -15,6 +15,8 @@ from typing import Any
 
 from lorasmith.config.load import load_settings
 from lorasmith.core.errors import Problem, SettingsError
+from lorasmith.data.images import SUFFIXES
+from lorasmith.data.layout import REG_NAMES
 from lorasmith.importers.conversion import Conversion, Derived, Given, Remark, Source
 from lorasmith.importers.named_files import named_path
 from lorasmith.importers.sd_scripts.argument import MISSING, Argument, ConversionBuilder
@@ -102,10 +104,6 @@ def _by_itself(m: ConversionBuilder, row: Argument) -> None:
 # The folders of images that a run names.
 
 _NUMBERED = re.compile(r"(\d+)(?:_.*)?\Z", re.DOTALL)
-_IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".avif", ".jxl", ".gif", ".tif", ".tiff")
-
-# Folders that lorasmith takes for regularisation where they lie beside the N_name folders.
-_REG_NAMES = ("reg", "regularization", "regularisation", "class")
 
 
 def convert_here(
@@ -229,7 +227,7 @@ def _leave_reg_beside(result: Conversion) -> None:
     if path is None:
         return
     folders = _numbered(path)
-    beside = [entry for entry in _entries(path) if entry.name.casefold() in _REG_NAMES]
+    beside = [entry for entry in _entries(path) if entry.name.casefold() in REG_NAMES]
     if not folders or not beside:
         return
     setting = result.settings.pop("data.path")
@@ -255,7 +253,7 @@ def _repeats(folder: Path) -> int:
 
 
 def _has_images(folder: Path) -> bool:
-    return any(each.suffix.lower() in _IMAGES for each in _entries(folder))
+    return any(each.suffix.lower() in SUFFIXES for each in _entries(folder))
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -14,9 +14,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from lorasmith.config.sample_prompts import MAX_SEED
 from lorasmith.core.errors import Problem, SettingsError
 from lorasmith.core.files import SafetensorsHeader, parse_json, read_safetensors_header
+from lorasmith.core.rng import MAX_SEED
 from lorasmith.formats.training_metadata import ENTRIES
 from lorasmith.importers.conversion import Given, Remark, Source
 from lorasmith.importers.sd_scripts.datasets import OF_DATASETS, OF_SUBSETS

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict
 
 from lorasmith.config.dump import toml_value
-from lorasmith.config.fields import NONE, Section
+from lorasmith.config.fields import NONE
 from lorasmith.config.kinds import KINDS
 from lorasmith.config.load import LoadedSettings, Override, load_settings, parse_value
-from lorasmith.config.schema import SHORT_OPTIONS, TrainSettings, all_settings
+from lorasmith.config.schema import SHORT_OPTIONS, TrainSettings, all_settings, value_of
 from lorasmith.core.errors import Problem, UserError
 from lorasmith.core.events import ignore
 from lorasmith.core.file_names import shell_word
@@ -352,15 +352,14 @@ def _is_said_already(
 ) -> bool:
     from lorasmith.training.setup.base_defaults import may_say
 
-    section, _, name = override.path.partition(".")
     if below is None or override.path not in all_settings():
         return False
     settings, origins = below
     try:
-        alone: Section = getattr(load_settings(None, [override]), section)
+        alone = load_settings(None, [override])
     except UserError:  # It is right only together with others, or wrong.
         return False
-    if getattr(alone, name) != getattr(getattr(settings, section), name):
+    if value_of(alone, override.path) != value_of(settings, override.path):
         return False
     if override.path in origins or not may_say(override.path):
         return True

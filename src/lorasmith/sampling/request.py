@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lorasmith.core.errors import Problem
+from lorasmith.core.rng import MAX_SEED
 from lorasmith.prompts.wildcards import Wildcards
 
 MAX_SIZE = 4096
-MAX_SEED = 2**63 - 1
 MAX_STEPS = 500
 
 SAMPLER_TITLES: dict[str, str] = {

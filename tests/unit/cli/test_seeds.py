@@ -13,8 +13,7 @@ from safetensors.torch import save_file
 from tests.unit.lora_tools.made_files import METADATA, kohya_tensors
 
 from lorasmith.cli.main import cli
-from lorasmith.config.sample_prompts import MAX_SEED
-from lorasmith.core.rng import derive
+from lorasmith.core.rng import MAX_SEED, derive
 
 LARGE = ("9223372036854775808", "18446744073709551616", "99999999999999999999", "-1" + "0" * 30)
 

@@ -21,10 +21,9 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from lorasmith.adapters.base import AdapterOptions, Layer
+from lorasmith.adapters.base import PLAIN, AdapterOptions, Layer
 from lorasmith.adapters.types.lora import LoRA
 
-_PLAIN = AdapterOptions()
 _DOWN, _UP = LoRA.weight_names
 
 
@@ -43,7 +42,7 @@ class DyLoRA(LoRA):
         rank: int,
         alpha: float | None,
         generator: torch.Generator,
-        options: AdapterOptions = _PLAIN,
+        options: AdapterOptions = PLAIN,
     ) -> Self:
         adapter = super().create(
             layer, rank=rank, alpha=alpha, generator=generator, options=options

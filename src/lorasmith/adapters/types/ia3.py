@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lorasmith.adapters.base import (
+    PLAIN,
     Adapter,
     AdapterOptions,
     Layer,
@@ -25,7 +26,6 @@ from lorasmith.adapters.base import (
     weight_dtype,
 )
 
-_PLAIN = AdapterOptions()
 # The layers whose inputs LyCORIS' preset "ia3" scales.
 _INPUT_LAYERS = ("ff.net.2", "mlp.fc2")
 
@@ -63,7 +63,7 @@ class IA3(Adapter):
         rank: int,
         alpha: float | None,
         generator: torch.Generator,
-        options: AdapterOptions = _PLAIN,
+        options: AdapterOptions = PLAIN,
     ) -> Self:
         """Zeros. ``rank`` and ``alpha`` mean nothing; ``on_input`` of None scales the outputs."""
         on_input = bool(options.train_on_input)

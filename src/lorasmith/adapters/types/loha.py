@@ -14,9 +14,7 @@ import torch
 from torch import Tensor
 
 from lorasmith.adapters.additive import AdditiveAdapter, new_magnitude, read_magnitude
-from lorasmith.adapters.base import AdapterOptions, Layer
-
-_PLAIN = AdapterOptions()
+from lorasmith.adapters.base import PLAIN, AdapterOptions, Layer
 
 
 class LoHa(AdditiveAdapter):
@@ -59,7 +57,7 @@ class LoHa(AdditiveAdapter):
         rank: int,
         alpha: float | None,
         generator: torch.Generator,
-        options: AdapterOptions = _PLAIN,
+        options: AdapterOptions = PLAIN,
     ) -> Self:
         """Normal numbers as LyCORIS draws them: 0.1 for w1_a and the cores, 1 for both w_b; w2_a is
         zero."""

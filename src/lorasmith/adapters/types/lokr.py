@@ -11,7 +11,7 @@ Here A, B, C, D are sizes; B x D = I inputs and A x C = O outputs.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Self
 
 import torch
@@ -19,11 +19,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lorasmith.adapters.additive import AdditiveAdapter, new_magnitude, read_magnitude
-from lorasmith.adapters.base import AdapterOptions, Layer, apply_weight, in_dtype
+from lorasmith.adapters.base import PLAIN, AdapterOptions, Layer, apply_weight, in_dtype
 from lorasmith.adapters.types.loha import tucker_product
 from lorasmith.adapters.types.lora import kaiming
 
-_PLAIN = AdapterOptions()
 _MANY_ROWS = 256
 _W1, _W1_PAIR = "lokr_w1", ("lokr_w1_a", "lokr_w1_b")
 _W2, _W2_PAIR, _CORE = "lokr_w2", ("lokr_w2_a", "lokr_w2_b"), "lokr_t2"
@@ -69,7 +68,7 @@ class LoKr(AdditiveAdapter):
         rank: int,
         alpha: float | None,
         generator: torch.Generator,
-        options: AdapterOptions = _PLAIN,
+        options: AdapterOptions = PLAIN,
     ) -> Self:
         """Kaiming-uniform with a = sqrt(5) as LyCORIS'; w2, or w2_b, is zero."""
         shape = tuple(layer.weight.shape)
@@ -118,11 +117,11 @@ class LoKr(AdditiveAdapter):
         )
 
     @classmethod
-    def claims(cls, names: Collection[str]) -> bool:
-        tensor_names = set(names)
-        first = _W1 in tensor_names or tensor_names.issuperset(_W1_PAIR)
-        second = _W2 in tensor_names or tensor_names.issuperset(_W2_PAIR)
-        return first and second and tensor_names <= set(cls.optional_names)
+    def claims(cls, tensors: Mapping[str, Tensor]) -> bool:
+        names = set(tensors)
+        first = _W1 in names or names.issuperset(_W1_PAIR)
+        second = _W2 in names or names.issuperset(_W2_PAIR)
+        return first and second and names <= set(cls.optional_names)
 
     @property
     def rank(self) -> int:

@@ -24,6 +24,7 @@ from lorasmith.adapters.additive import (
     read_magnitude,
 )
 from lorasmith.adapters.base import (
+    PLAIN,
     AdapterOptions,
     Factor,
     Layer,
@@ -34,8 +35,6 @@ from lorasmith.adapters.base import (
     weight_dtype,
 )
 from lorasmith.tensors.offload import StoredLayer
-
-_PLAIN = AdapterOptions()
 
 
 class LoRA(AdditiveAdapter):
@@ -83,7 +82,7 @@ class LoRA(AdditiveAdapter):
         rank: int,
         alpha: float | None,
         generator: torch.Generator,
-        options: AdapterOptions = _PLAIN,
+        options: AdapterOptions = PLAIN,
     ) -> Self:
         """down and mid are Kaiming-uniform with a = sqrt(5), as Microsoft's, kohya's and LyCORIS';
         up is zero."""

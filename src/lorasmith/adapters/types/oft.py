@@ -14,10 +14,9 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from lorasmith.adapters.base import Adapter, AdapterOptions, Layer, base_output
+from lorasmith.adapters.base import PLAIN, Adapter, AdapterOptions, Layer, base_output
 from lorasmith.adapters.types.lokr import factorization
 
-_PLAIN = AdapterOptions()
 # Size of block that a matrix multiplication of rows is quickest with.
 _WIDE = 32
 
@@ -84,7 +83,7 @@ class Rotation(Adapter):
         rank: int,
         alpha: float | None,
         generator: torch.Generator,
-        options: AdapterOptions = _PLAIN,
+        options: AdapterOptions = PLAIN,
     ) -> Self:
         """B is zero. ``rank`` is the size of a block; ``alpha`` means nothing."""
         outputs, _, *kernel = layer.weight.shape

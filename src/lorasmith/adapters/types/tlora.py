@@ -30,10 +30,8 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from lorasmith.adapters.base import AdapterOptions, Factor, Layer
+from lorasmith.adapters.base import PLAIN, AdapterOptions, Factor, Layer
 from lorasmith.adapters.types.lora import LoRA
-
-_PLAIN = AdapterOptions()
 
 
 class TLoRA(LoRA):
@@ -53,7 +51,7 @@ class TLoRA(LoRA):
         rank: int,
         alpha: float | None,
         generator: torch.Generator,
-        options: AdapterOptions = _PLAIN,
+        options: AdapterOptions = PLAIN,
     ) -> Self:
         if options.orthogonal:
             adapter = cls._orthogonal(layer, rank, alpha or rank, generator)

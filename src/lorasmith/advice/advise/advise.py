@@ -15,7 +15,6 @@ from lorasmith.advice.advise.rules import Choice, choices_of
 from lorasmith.advice.advise.settings_file import (
     default_line,
     settings_text,
-    value_of,
     written_settings,
 )
 from lorasmith.advice.advise.sources import (
@@ -30,7 +29,7 @@ from lorasmith.advice.advise.sources import (
     science,
 )
 from lorasmith.advice.advise.timing import Timing, measured_time
-from lorasmith.config.schema import TrainSettings, replace_settings
+from lorasmith.config.schema import TrainSettings, replace_settings, value_of
 from lorasmith.config.sections.optimizer import USUAL_LR
 from lorasmith.core.events import Controls, Notice, Observer, ignore
 from lorasmith.core.text import bytes_text, quantity

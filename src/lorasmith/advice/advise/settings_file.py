@@ -11,7 +11,7 @@ from lorasmith.advice.advise.sources import DEFAULT, GIVEN
 from lorasmith.config.adapter_types import ADAPTERS, having
 from lorasmith.config.dump import VERSION, toml_value
 from lorasmith.config.fields import NONE, settings_of
-from lorasmith.config.schema import TrainSettings, all_settings, sections
+from lorasmith.config.schema import TrainSettings, all_settings, sections, value_of
 from lorasmith.core.terminal import clean
 
 WIDTH = 100
@@ -145,11 +145,6 @@ EFFECTIVE: dict[str, Callable[[TrainSettings], bool]] = {
     "log.wandb_name": lambda s: bool(s.log.wandb),
 }
 """When a setting does something, of those that hang on another one."""
-
-
-def value_of(settings: TrainSettings, path: str) -> Any:
-    section, _, name = path.partition(".")
-    return getattr(getattr(settings, section), name)
 
 
 def default_line(path: str, value: Any) -> Choice:

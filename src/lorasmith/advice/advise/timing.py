@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lorasmith.config.load import load_settings
-from lorasmith.config.schema import TrainSettings
+from lorasmith.config.schema import TrainSettings, value_of
 from lorasmith.core.errors import UserError
 from lorasmith.core.files import parse_json
 from lorasmith.training.lr_search import search_size
@@ -79,7 +79,7 @@ def _seconds_of_a_step(folder: RunFolder, run_plan: RunPlan, device: str) -> flo
         info.get("device") == device
         and _place(settings) == _place(ours)
         and (settings.data.resolution or native) == (ours.data.resolution or native)
-        and all(_get(settings, path) == _get(ours, path) for path in _ALIKE)
+        and all(value_of(settings, path) == value_of(ours, path) for path in _ALIKE)
     )
     steps = [step for row in _rows(folder.metrics) if (step := _step_of(row)) is not None]
     if not same or len(steps) < _FEWEST_ROWS:
@@ -96,11 +96,6 @@ def _seconds_of_a_step(folder: RunFolder, run_plan: RunPlan, device: str) -> flo
 def _place(settings: TrainSettings) -> str:
     path = settings.model.path
     return path if path == "demo" or not Path(path).exists() else str(Path(path).resolve())
-
-
-def _get(settings: TrainSettings, path: str) -> Any:
-    section, _, name = path.partition(".")
-    return getattr(getattr(settings, section), name)
 
 
 def _step_of(row: dict[str, Any]) -> float | None:

@@ -10,9 +10,8 @@ from math import comb
 from lorasmith.advice.audit.captions import Concept, images_of
 from lorasmith.advice.audit.finding import Finding, Rule
 from lorasmith.advice.audit.inputs import AuditInputs
-from lorasmith.advice.audit_rules.caption_edits import edit_command, edit_plan
+from lorasmith.advice.audit_rules.caption_edits import edit_command, remove_tags
 from lorasmith.core.text import quantity, quoted, shortlist, word_list
-from lorasmith.curation.changes.plan import Plan
 from lorasmith.curation.edit.consolidate import read_families
 from lorasmith.curation.edit.spelling import LISTS, TagList, read_list
 from lorasmith.curation.edit.tag_edits import TRAITS
@@ -170,10 +169,6 @@ def seen_once(inputs: AuditInputs) -> Iterator[Finding]:
         )
 
 
-def _remove(inputs: AuditInputs, findings: Sequence[Finding]) -> Plan:
-    return edit_plan(inputs, findings, lambda finding: [f"remove={tag}" for tag in finding.tags])
-
-
 BALANCE_RULES: tuple[Rule, ...] = (
     Rule(
         "constant-traits",
@@ -185,7 +180,7 @@ BALANCE_RULES: tuple[Rule, ...] = (
         source=_PRUNING,
         threshold=FEWEST,
         unit="captions of a concept, at least, and all of them",
-        fix=_remove,
+        fix=remove_tags,
     ),
     Rule(
         "never-off",

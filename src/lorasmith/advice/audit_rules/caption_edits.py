@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from lorasmith.advice.audit.inputs import AuditInputs
 
 
+def remove_tags(inputs: AuditInputs, findings: Sequence[Finding]) -> Plan:
+    """A plan that takes the findings' tags out of the captions of their images."""
+    return edit_plan(inputs, findings, lambda finding: [f"remove={tag}" for tag in finding.tags])
+
+
 def edit_plan(
     inputs: AuditInputs,
     findings: Sequence[Finding],

@@ -11,7 +11,7 @@ from dataclasses import replace
 from lorasmith.advice.audit.captions import TagTable, WrittenCaption, images_of
 from lorasmith.advice.audit.finding import Finding, Rule
 from lorasmith.advice.audit.inputs import AuditInputs
-from lorasmith.advice.audit_rules.caption_edits import edit_command, edit_plan
+from lorasmith.advice.audit_rules.caption_edits import edit_command, edit_plan, remove_tags
 from lorasmith.advice.audit_rules.contradictions import contradictions
 from lorasmith.core.text import quantity, quoted, shortlist, word_list
 from lorasmith.curation.changes.plan import Plan
@@ -225,10 +225,6 @@ def _edits(*operations: str) -> Callable[[AuditInputs, Sequence[Finding]], Plan]
     return lambda inputs, findings: edit_plan(inputs, findings, lambda finding: operations)
 
 
-def _without_tags(inputs: AuditInputs, findings: Sequence[Finding]) -> Plan:
-    return edit_plan(inputs, findings, lambda finding: [f"remove={tag}" for tag in finding.tags])
-
-
 def _without_syntax(inputs: AuditInputs, findings: Sequence[Finding]) -> Plan:
     def operations(finding: Finding) -> list[str]:
         return [f"replace={escaped_name(tag)}={_plain(tag)}" for tag in finding.tags]
@@ -276,7 +272,7 @@ TAG_RULES: tuple[Rule, ...] = (
         artists_and_series,
         "What is to be learned then hangs on a name that the base model may know otherwise.",
         source=_PRUNING,
-        fix=_without_tags,
+        fix=remove_tags,
     ),
     Rule(
         "tag-twice",

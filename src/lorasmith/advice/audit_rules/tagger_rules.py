@@ -12,7 +12,7 @@ import numpy as np
 from lorasmith.advice.audit.captions import WrittenCaption, images_of
 from lorasmith.advice.audit.finding import Finding, Rule
 from lorasmith.advice.audit.inputs import AuditInputs
-from lorasmith.advice.audit_rules.caption_edits import edit_images_command, edit_plan
+from lorasmith.advice.audit_rules.caption_edits import edit_images_command, edit_plan, remove_tags
 from lorasmith.core.text import quantity, quoted, shortlist
 from lorasmith.curation.changes.plan import Plan
 from lorasmith.curation.edit.consolidate import read_families
@@ -178,10 +178,6 @@ def _needs_labels(inputs: AuditInputs) -> str:
     return f"needs the base's words: --vocabulary FILE, or a tagger's labels (`{_HOW}`)"
 
 
-def _remove(inputs: AuditInputs, findings: Sequence[Finding]) -> Plan:
-    return edit_plan(inputs, findings, lambda finding: [f"remove={tag}" for tag in finding.tags])
-
-
 def _add(inputs: AuditInputs, findings: Sequence[Finding]) -> Plan:
     return edit_plan(inputs, findings, lambda finding: [f"add={tag}" for tag in finding.tags])
 
@@ -196,7 +192,7 @@ TAGGER_RULES: tuple[Rule, ...] = (
         source=_SOURCE,
         threshold=UNSEEN,
         unit=f"score, of a tag that has {SEEN} in {KNOWS:.0%} of the pictures that are to have it",
-        fix=_remove,
+        fix=remove_tags,
         missing=_needs_scores,
     ),
     Rule(

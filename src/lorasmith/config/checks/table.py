@@ -21,7 +21,7 @@ from lorasmith.config.checks import (
     slider,
 )
 from lorasmith.config.kinds import kind_facts
-from lorasmith.config.schema import TrainSettings, all_settings
+from lorasmith.config.schema import TrainSettings, all_settings, value_of
 from lorasmith.core.errors import Problem
 
 SUBJECTS = (data, adapter, embedding, full, slider, contrast, optimizer, loss, run)
@@ -44,10 +44,10 @@ def warnings(settings: TrainSettings) -> list[Problem]:
 def _idle(settings: TrainSettings) -> Iterator[Problem]:
     """What was said in sections that this kind of run has no use for."""
     for path, item in all_settings().items():
-        section, _, name = path.partition(".")
+        section = path.partition(".")[0]
         if section not in OF_SECTIONS or section in kind_facts(settings).sections:
             continue
-        if getattr(getattr(settings, section), name) != item.default:
+        if value_of(settings, path) != item.default:
             what = f"has no effect: train.kind is {settings.train.kind}"
             yield Problem(path, what, "remove it")
 

@@ -8,9 +8,10 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from lorasmith.config.fields import Section, setting
-from lorasmith.config.sample_prompts import MAX_SEED, SamplePrompt, SamplerName, sample_prompts
+from lorasmith.config.sample_prompts import SamplePrompt, SamplerName, sample_prompts
 from lorasmith.config.values import AUTO, AutoEvery, Every, FileStem, Size, UserPath
 from lorasmith.core.files import PrecisionName
+from lorasmith.core.rng import MAX_SEED
 
 SamplePrompts = Annotated[list[str | SamplePrompt], BeforeValidator(sample_prompts)]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 from lorasmith.config.fields import Section, setting
-from lorasmith.config.sample_prompts import MAX_SEED
 from lorasmith.config.values import AUTO, AutoEvery, Every, Share, UserPath
+from lorasmith.core.rng import MAX_SEED
 
 
 class ValidationSettings(Section):

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from lorasmith.config.sample_prompts import (
-    MAX_SEED,
     RANDOM_SEED,
     has_options,
     like_options,
@@ -16,6 +15,7 @@ from lorasmith.config.sample_prompts import (
 from lorasmith.config.schema import all_settings
 from lorasmith.core.errors import SettingsError
 from lorasmith.core.files import parse_json, parse_toml
+from lorasmith.core.rng import MAX_SEED
 from lorasmith.importers.named_files import named_path
 from lorasmith.importers.sd_scripts.argument import ConversionBuilder
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lorasmith.core.errors import UserError
-from lorasmith.formats.run_paths import runs_at
+from lorasmith.formats.run_paths import is_run, runs_at
 from lorasmith.grids.record import RECORD, DrawnAxis, DrawnGrid
 from lorasmith.grids.snapshots import Snapshot
-from lorasmith.jobs.runs.reader import RunReader, folders_in, is_run
+from lorasmith.jobs.runs.reader import RunReader, folders_in
 from lorasmith.jobs.runs.records import LoraOfRun, RunDetail
 
 DEPTH = 5

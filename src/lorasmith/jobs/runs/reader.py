@@ -17,7 +17,7 @@ from lorasmith.config.sections.run import RunSettings
 from lorasmith.core.errors import RunError, UserError
 from lorasmith.core.files import parse_json, parse_toml, version_of
 from lorasmith.core.growing_log import last_record, number_of
-from lorasmith.formats.run_paths import EPOCH_FILE, RUN_FILES, STEP_FILE
+from lorasmith.formats.run_paths import EPOCH_FILE, RUN_FILES, STEP_FILE, is_run
 from lorasmith.jobs.runs.logs import (
     EventsLog,
     MetricsLog,
@@ -74,11 +74,6 @@ class Recent(Generic[Key, Value]):
         while len(self._values) > self._most:
             self._values.popitem(last=False)
         return value
-
-
-def is_run(folder: Path) -> bool:
-    """Whether this very folder is a run's, also one that has not begun to write its info."""
-    return (folder / RUN_FILES[0]).is_file()
 
 
 def find_runs(folder: Path, depth: int = DEPTH) -> list[Path]:

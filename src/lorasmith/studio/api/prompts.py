@@ -12,6 +12,7 @@ from typing import Annotated
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
+from lorasmith.core.rng import MAX_SEED
 from lorasmith.jobs.workspace.prompt_files import (
     MOST_BYTES,
     Expanded,
@@ -26,7 +27,6 @@ from lorasmith.jobs.workspace.prompt_files import (
     rename_prompt_file,
     write_prompt_file,
 )
-from lorasmith.sampling.request import MAX_SEED
 from lorasmith.studio.context import Studio, StudioDep
 
 router = APIRouter(prefix="/api/prompts", tags=["prompts"])

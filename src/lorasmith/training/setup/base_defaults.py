@@ -21,7 +21,7 @@ from lorasmith.config.fields import NONE
 from lorasmith.config.kinds import KINDS, kind_facts
 from lorasmith.config.messages import to_problems
 from lorasmith.config.optimizers import OPTIMIZERS, optimizer_facts
-from lorasmith.config.schema import TrainSettings, all_settings, replace_settings
+from lorasmith.config.schema import TrainSettings, all_settings, replace_settings, value_of
 from lorasmith.core.errors import Problem
 from lorasmith.core.files import parse_json
 from lorasmith.models.open import DEFAULTS_KEY, OpenedCheckpoint
@@ -208,7 +208,7 @@ def _checked(path: str, value: Any) -> Any:
         raise ValueError("is nested too deep") from None
     if path == "optimizer.name" and settings.optimizer.name not in OPTIMIZERS:
         raise ValueError("is not in the table of optimizers")  # Its module would be imported.
-    return getattr(getattr(settings, section), name)
+    return value_of(settings, path)
 
 
 def _optimizer_is_alike(name: str, layer: Mapping[str, Any], chosen: set[str]) -> bool:
@@ -252,8 +252,7 @@ def origin_lines(settings: TrainSettings, origins: Mapping[str, str]) -> Iterato
     """For people: the settings that are not as by default, by where they come from."""
     by_origin: dict[str, list[str]] = {}
     for path, item in all_settings().items():
-        section, _, name = path.partition(".")
-        value = getattr(getattr(settings, section), name)
+        value = value_of(settings, path)
         if value == item.default or path not in origins:
             continue
         origin = origins[path]

@@ -21,7 +21,7 @@ from torch import nn
 
 from lorasmith.config.kinds import kind_facts
 from lorasmith.config.optimizers import optimizer_facts
-from lorasmith.config.schema import TrainSettings, replace_settings
+from lorasmith.config.schema import TrainSettings, replace_settings, value_of
 from lorasmith.core.errors import DOCTOR, Problem, SettingsError
 from lorasmith.core.installation import package_line
 from lorasmith.tensors.device import (
@@ -132,8 +132,7 @@ def _of_process(device: torch.device) -> torch.device:
 
 
 def _value(settings: TrainSettings, path: str) -> str:
-    section, _, name = path.partition(".")
-    value = getattr(getattr(settings, section), name)
+    value = value_of(settings, path)
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

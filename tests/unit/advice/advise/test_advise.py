@@ -18,8 +18,8 @@ from lorasmith.advice.advise.advise import Advised, advise
 from lorasmith.advice.advise.case import examine
 from lorasmith.advice.advise.machine import RESERVED, Target, target_of
 from lorasmith.advice.advise.questions import questions_of
-from lorasmith.advice.advise.settings_file import value_of
 from lorasmith.config.load import load_settings
+from lorasmith.config.schema import value_of
 from lorasmith.core.errors import SettingsError, Stopped
 from lorasmith.core.events import Controls, ignore
 from lorasmith.jobs.advise import AdviseRequest

@@ -28,11 +28,10 @@ from lorasmith.advice.advise.rules import RULES, choices_of
 from lorasmith.advice.advise.settings_file import (
     default_line,
     settings_text,
-    value_of,
     written_settings,
 )
 from lorasmith.config.checks import table as checks
-from lorasmith.config.schema import TrainSettings, all_settings, replace_settings
+from lorasmith.config.schema import TrainSettings, all_settings, replace_settings, value_of
 from lorasmith.core.files import parse_toml
 
 FAMILIES = ("demo", "sd1", "sd2", "sdxl")
