@@ -21,7 +21,7 @@ from lorasmith.prompts.infotext import Infotext
 from lorasmith.prompts.lora_tags import format_tag, take_tags
 from lorasmith.sampling.infotext import HIRES_DENOISE, NOISE_SCHEDULE, PREDICTION, RESCALE, ZERO_SNR
 from lorasmith.sampling.lora_library import LoraLibrary
-from lorasmith.sampling.request import UPSCALERS, Hires, ImageRequest
+from lorasmith.sampling.request import SCHEDULE_TITLES, UPSCALERS, Hires, ImageRequest
 
 T = TypeVar("T")
 
@@ -186,6 +186,11 @@ class _Reader:
             return sampler, "uniform" if old and sampler in _UNIFORM_ONCE else "automatic"
         if sampler in _OWN_SCHEDULE:
             return sampler, "automatic"
+        if schedule == SCHEDULE_TITLES["beta"] and not self.ours:
+            self.notes.append(
+                "its schedule Beta spreads noise levels in A1111; here, as in ComfyUI and the "
+                "paper, it spreads timesteps"
+            )
         return sampler, schedule
 
     def _version(self) -> tuple[int, ...]:

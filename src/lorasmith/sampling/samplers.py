@@ -1,8 +1,8 @@
 """The samplers, by the names that people know: a table over diffusers' schedulers.
 
-Their settings are those of the web UIs: DDIM takes evenly spaced whole timesteps from 1 on, the
-others the k-diffusion spacing from the last timestep to the first, or another one of
-:data:`SCHEDULES`.
+Their settings are those of A1111, but for the schedule "beta": DDIM takes evenly spaced whole
+timesteps from 1 on, the others the k-diffusion spacing from the last timestep to the first, or
+another one of :data:`SCHEDULES`.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ SCHEDULES: dict[str, Schedule] = {
         Schedule("exponential", {"use_exponential_sigmas": True}),
         Schedule("sgm_uniform"),
         Schedule("simple", {"timestep_spacing": "trailing"}),
-        # diffusers' flag of this name spreads the noise levels themselves, not the timesteps.
+        # A1111, and diffusers' flag of this name, spread noise levels by it instead of timesteps.
         Schedule("beta"),
     )
 }

@@ -61,6 +61,13 @@ def test_a_image_of_now() -> None:
     assert found.notes == ()
 
 
+def test_a_schedule_of_the_same_name_that_is_another_is_told() -> None:
+    found = read(NEW.replace("Schedule type: Karras", "Schedule type: Beta"))
+    assert found.request.schedule == "Beta"
+    (note,) = found.notes
+    assert "its schedule Beta spreads noise levels in A1111" in note
+
+
 def test_a_image_of_once() -> None:
     found = read(OLD)
     request = found.request
