@@ -33,6 +33,9 @@ def test_presets_plan_without_contradictions_or_oddities(
     given = {"data.path": str(data / "img"), "save.output": str(data.parent / "out")}
     if name in ("character-hard", "demo"):
         given["data.reg"] = str(data / "reg")
+    if name == "slider":
+        del given["data.path"]
+        given |= {"model.path": "demo", "slider.positive": "top hat"}
     settings = load_settings(None, given, preset=name, for_training=True)
     plan = make_plan(settings)
     told = {problem.where for problem in plan.warnings}
