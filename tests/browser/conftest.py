@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 import pytest
 from PIL import Image
 
+from tests import warm
 from tests.browser.studios import Server, start, start_command
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def serve() -> Iterator[Serve]:
     """Starts studios, which end with the test."""
     with _ending_with_the_test(start) as begin:
         yield begin
+    warm.end_all()
 
 
 @pytest.fixture

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
+
+from tests import warm
+
+PATIENCE = 120
+"""Seconds for what a studio does at once, on a computer that is busy."""
 
 
 @dataclass(frozen=True)
@@ -21,71 +24,38 @@ class Server:
 
     address: str
     workspace: Path
-    process: subprocess.Popen[str] | BaseProcess
+    process: subprocess.Popen[bytes] | warm.Warm
 
     def page(self, address: str = "/", /, **query: object) -> str:
         return self.address + address.lstrip("/") + ("?" + urlencode(query) if query else "")
 
-    def wait(self, seconds: float = 60) -> None:
-        if isinstance(self.process, BaseProcess):
-            self.process.join(seconds)
-            assert not self.process.is_alive()
-        else:
-            self.process.wait(seconds)
-
     def kill(self) -> None:
         """At once, as a crash does."""
         self.process.kill()
-        self.wait()
+        self.process.wait(PATIENCE)
 
     def end(self) -> None:
         """As Ctrl-C does; nothing, where it has ended."""
-        if isinstance(self.process, BaseProcess):
-            gone = not self.process.is_alive()
-        else:
-            gone = self.process.poll() is not None
-        if not gone:
-            assert self.process.pid is not None
-            os.kill(self.process.pid, signal.SIGINT)
-            self.wait()
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+            self.process.wait(PATIENCE)
 
 
-def start_command(workspace: Path, *options: str) -> Server:
+def start_command(workspace: Path, begin: Callable[..., Any] = subprocess.Popen) -> Server:
     """``lorasmith studio``."""
-    command = [sys.executable, "-m", "lorasmith", "studio", str(workspace), "--no-browser"]
-    process = subprocess.Popen(
-        [*command, *options],
+    process = begin(
+        [sys.executable, "-m", "lorasmith", "studio", str(workspace), "--no-browser"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
         start_new_session=True,
     )
-    assert process.stdout is not None
     for line in process.stdout:
-        if found := re.search(r"The studio is at (\S+)", line):
+        if found := re.search(r"The studio is at (\S+)", line.decode()):
             return Server(found[1], workspace, process)
     raise AssertionError("the studio ended before it was there")
 
 
 def start(workspace: Path) -> Server:
-    """A process of its own, too, but one whose modules have been read already: most of the seconds
-    of a start are theirs."""
-    if sys.platform == "win32":
-        return start_command(workspace)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["lorasmith.studio.app", "uvicorn", __name__])
-    ours, its = context.Pipe(duplex=False)
-    process = context.Process(target=_serve, args=(workspace, its), daemon=True)
-    process.start()
-    its.close()
-    try:
-        return Server(ours.recv(), workspace, process)
-    except EOFError:
-        raise AssertionError("the studio ended before it was there") from None
-
-
-def _serve(workspace: Path, said: Connection) -> None:
-    from lorasmith.studio.serve import serve
-
-    os.setsid()
-    serve(workspace, browse=said.send)
+    """The same, whose modules have been read already: most of the seconds of a start are theirs,
+    and of what it starts in turn."""
+    return start_command(workspace, warm.popen)

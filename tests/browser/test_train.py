@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from tests import warm
 from tests.browser.conftest import (
     BROWSER,
     NO_BROWSER,
@@ -39,6 +40,7 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server = start(project.parent)
     yield server
     server.end()
+    warm.end_all()
 
 
 @pytest.fixture

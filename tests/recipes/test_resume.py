@@ -15,13 +15,14 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from tests import warm
 from tests.recipes.runs import command, environment, losses, run_here, small_dataset
 
 from lorasmith.cli.main import cli
 from lorasmith.training.step import TrainStep
 
 SETTINGS = {
-    "train__epochs": "6",
+    "train__epochs": "3",
     "train__accumulation": "2",
     "captions__shuffle": "true",
     "captions__tag_dropout": "0.2",
@@ -29,7 +30,7 @@ SETTINGS = {
     "loss__timestep_strata": "both",
     "loss__antithetic_noise": "true",
     "save__state_every_steps": "3",
-    "save__every_epochs": "2",
+    "save__every_epochs": "1",
 }
 
 
@@ -40,7 +41,7 @@ def steps_done(folder: Path) -> int:
 
 def kill_at(arguments: list[str], folder: Path, step: int) -> None:
     """Start the command and send SIGKILL once ``step`` steps are in its log."""
-    process = subprocess.Popen(
+    process = warm.popen(
         arguments, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     deadline = time.monotonic() + 300
