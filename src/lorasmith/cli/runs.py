@@ -165,10 +165,13 @@ def remove(runs: tuple[Path, ...], for_good: bool, workspace: Path, as_json: boo
 @click.argument("kept", type=_PATH, metavar="TRASHED")
 @_json
 def restore(kept: Path, as_json: bool) -> None:
-    """Bring back a run that was removed: its folder in .lorasmith/trash."""
-    from lorasmith.jobs.runs.folders import restore_run
+    """Bring back a run that was removed.
 
-    run = restore_run(kept)
+    TRASHED is its folder in .lorasmith/trash, the path that it had, or its name.
+    """
+    from lorasmith.jobs.runs.folders import find_removed, restore_run
+
+    run = restore_run(find_removed(kept))
     if as_json:
         echo_json({"run": str(run)})
         return

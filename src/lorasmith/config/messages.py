@@ -179,6 +179,10 @@ def suggestion(section: str, name: str) -> str:
     settings = all_settings()
     in_section = [item.name for item in settings.values() if item.section == section]
     elsewhere = [path for path, item in settings.items() if item.name == name]
+    # A slip of one letter in the section that was named, before the same name elsewhere.
+    alike = [one for one in in_section if abs(len(one) - len(name)) <= 1]
+    if elsewhere and (slip := did_you_mean(name, alike, cutoff=0.85, form=f"{section}.{{}}")):
+        return slip
     if len(elsewhere) == 1:
         return f"{name} belongs to [{elsewhere[0].partition('.')[0]}]"
     if any(name in (facts.args or ()) for facts in OPTIMIZERS.values()):

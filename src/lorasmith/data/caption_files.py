@@ -186,6 +186,13 @@ def read_tables(spec: FolderSpec, images: Sequence[Path], files: Iterable[Path])
     return tables
 
 
+def has_captions(table: Path, images: Sequence[Path]) -> bool:
+    """Whether a file is a table with captions of any of the images, which lie beside it."""
+    tables = CaptionTables()
+    _add(tables, table, names_of(images))
+    return bool(tables.files)
+
+
 def _add(
     tables: CaptionTables,
     path: Path,

@@ -24,13 +24,14 @@ from lorasmith.core.errors import UserError
 from lorasmith.core.file_names import new_name_problem
 from lorasmith.core.files import check_writable
 from lorasmith.curation.collection import is_dataset_folder
-from lorasmith.data.caption_files import TABLE_SUFFIXES
+from lorasmith.data.caption_files import TABLE_SUFFIXES, has_captions
 from lorasmith.data.companions import find_companions, may_be_companion
 from lorasmith.data.images import SUFFIXES
 from lorasmith.data.layout import natural_key
 from lorasmith.data.scan import CAPTION_SUFFIXES
 from lorasmith.formats.run_paths import RUN_FILES
 from lorasmith.jobs.demo import PICTURE
+from lorasmith.jobs.drawings.loras import PREVIEWS
 from lorasmith.jobs.runs.reader import cover_of, find_runs
 from lorasmith.training.runs.folder import RunFolder
 
@@ -41,7 +42,10 @@ IMG = "img"
 """Where kohya_ss keeps the folders of images, beside those of regularisation."""
 Changed = Literal["", "captions", "images"]
 
-_OF_DATASETS = frozenset({*SUFFIXES, *CAPTION_SUFFIXES, *TABLE_SUFFIXES})
+_LORA = ".safetensors"
+_OF_FOLDERS = frozenset({*SUFFIXES, *CAPTION_SUFFIXES, *TABLE_SUFFIXES, _LORA})
+_MOST_JSON = 1 << 20
+"""Bytes; a file of settings has fewer, and larger ones are not read to tell them from tables."""
 _TICK = 50_000_000
 """Nanoseconds within which a file system may give two changes the same time."""
 
@@ -52,7 +56,8 @@ class DatasetFiles:
     project itself, with ``N_name`` folders right in it.
 
     Args:
-        images: how many, without masks and what else belongs to another image.
+        images: how many, without masks and what else belongs to another image, and without the
+            previews of LoRA files.
         captioned: of these, those with a caption file.
         tables: files that may have captions of many images.
         first: the first image.
@@ -174,7 +179,7 @@ def create_project(workspace: Path, name: str) -> Project:
 
 def loras_of(path: Path) -> list[Path]:
     """The LoRA files in a project's folder of them, in natural order."""
-    return [Path(one) for one in sorted(_files(path / LORAS, {".safetensors"}), key=_order)]
+    return [Path(one) for one in sorted(_files(path / LORAS, {_LORA}), key=_order)]
 
 
 def dataset_of(path: Path) -> Path:
@@ -237,25 +242,40 @@ def _group(folder: Path) -> _Group:
     time = changed_ns(folder)
     if time_ns() - time < _TICK:
         time = 0  # What is written next may bear the same time.
-    images, captions, tables = [], set(), []
+    images, captions, tables, previews = [], set(), [], set()
     for entry in _entries(folder):
         stem, suffix = os.path.splitext(entry.path)
         suffix = suffix.lower()
-        if suffix not in _OF_DATASETS or not entry.is_file():
+        if suffix not in _OF_FOLDERS or not entry.is_file():
             continue
         if suffix in SUFFIXES:
             images.append(entry.path)
         elif suffix in CAPTION_SUFFIXES:
             captions.add(stem)
+        elif suffix == _LORA:
+            previews |= {stem + end for end in PREVIEWS}
         else:
             tables.append(entry.path)
+    images = [image for image in images if image not in previews]
     if tables:
         # a.json and a.jpg.json are of one image, and no table.
         of_one = {*images, *(os.path.splitext(image)[0] for image in images)}
         tables = [table for table in tables if os.path.splitext(table)[0] not in of_one]
+        tables = [table for table in tables if _may_be_table(Path(table), images)]
     images = _without_companions(images, captions)
     captioned = sum(os.path.splitext(image)[0] in captions for image in images)
     return _Group(str(folder), time, images, captioned, tables)
+
+
+def _may_be_table(path: Path, images: list[str]) -> bool:
+    """By its name, but for JSON: settings of trainers and much else end so."""
+    if path.suffix.lower() != ".json":
+        return True
+    try:
+        large = path.stat().st_size > _MOST_JSON
+    except OSError:
+        return False
+    return large or has_captions(path, list(map(Path, images)))
 
 
 def _without_companions(images: list[str], captions: set[str]) -> list[str]:

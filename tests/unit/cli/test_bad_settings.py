@@ -81,6 +81,7 @@ CASES = [
     Case(("no such file", "run.toml"), args=("run.tmol", "--data", "x"), id="missing file"),
     Case(("no preset 'charakter'", "did you mean character?"), args=("--data", "x", "--preset", "charakter"), id="preset"),
     Case(("--set optimizer.lr", "has no value"), args=("--data", "x", "--set", "optimizer.lr"), id="--set without ="),
+    Case(("train.step", "did you mean train.steps?"), args=("--data", "x", "--set", "train.step=5"), id="name of another section by a slip"),
     Case(("--set lr", "lr belongs to [optimizer]"), args=("--data", "x", "--set", "lr=1"), id="--set without section"),
     Case(("adapter.rank", "given differently"), args=("--data", "x", "--set", "adapter.rank=8", "--adapter.rank", "4"), id="said twice"),
     Case(("No such option '--lr'", "write --optimizer.lr"), args=("--data", "x", "--lr", "1"), id="unknown option"),

@@ -61,6 +61,24 @@ def test_a_lora_file_is_renamed(run: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("named", ["zorp", "runs/zorp", "runs/.lorasmith/trash/zorp"])
+def test_a_removed_run_is_found_by_its_name_or_the_path_it_had(run: Path, named: str) -> None:
+    runs("remove", "runs/zorp")
+    assert runs("restore", named).exit_code == 0
+    assert run.is_dir()
+
+
+def test_of_two_removed_runs_of_one_name_one_is_chosen(run: Path) -> None:
+    runs("remove", "runs/zorp")
+    missing = runs("restore", "blarg")
+    assert "lorasmith runs list --removed" in missing.output
+    write_run(run)
+    runs("remove", "runs/zorp")
+    told = " ".join(runs("restore", "zorp").output.split())
+    assert "is in the trash more than once" in told
+    assert "runs/.lorasmith/trash/zorp-2" in told
+
+
 def test_none_is_removed_where_one_cannot_be(run: Path) -> None:
     other = write_run(run.with_name("blarg"))
     words = ("remove", "runs/zorp/zorp.safetensors", "runs/nosuch", "runs/blarg", "runs/neither")

@@ -36,6 +36,7 @@ from lorasmith.training.runs.folder import (
 
 _TRASH = Path(".lorasmith") / "trash"
 """Beside the folders of runs: what is in it is listed by nobody."""
+_SHOW_TRASH = "see what is there: lorasmith runs list --removed"
 _LONGEST_NAME = 150
 """Bytes; files of a run have longer ones."""
 
@@ -178,11 +179,9 @@ def restore_run(kept: Path) -> Path:
         WriteError: a file cannot be moved.
     """
     place = kept.parent.parent.parent
-    if kept.parent != place / _TRASH or not kept.is_dir():
-        raise RunError.of(kept, "is no run in the trash", "choose a folder in .lorasmith/trash")
-    run = _run_in(kept)
+    run = _run_in(kept) if kept.parent == place / _TRASH else None
     if run is None:
-        raise RunError.of(kept, "is no run in the trash", "choose a folder in .lorasmith/trash")
+        raise RunError.of(kept, "is no run in the trash", _SHOW_TRASH)
     files = [path for path in kept.rglob("*") if path.is_file() and run not in path.parents]
     moves = [(path, place / path.relative_to(kept)) for path in (*files, run)]
     for _, new in moves:
@@ -259,11 +258,40 @@ def removed_runs(folder: Path) -> dict[Path, Path]:
     found: dict[Path, Path] = {}
     for place, names, _ in os.walk(folder):
         names[:] = sorted(name for name in names if not name.startswith("."))
-        with contextlib.suppress(OSError):  # There is none, or it may not be read.
-            for kept in sorted(Path(place, _TRASH).iterdir()):
-                if (run := _run_in(kept)) is not None:
-                    found[kept] = run
+        found |= _in_trash_of(Path(place))
     return found
+
+
+def _in_trash_of(place: Path) -> dict[Path, Path]:
+    found: dict[Path, Path] = {}
+    with contextlib.suppress(OSError):  # There is none, or it may not be read.
+        for kept in sorted((place / _TRASH).iterdir()):
+            if (run := _run_in(kept)) is not None:
+                found[kept] = run
+    return found
+
+
+def find_removed(named: Path) -> Path:
+    """What :func:`restore_run` brings back.
+
+    Args:
+        named: that itself, the path that the run had, or only its name, of a run in a trash in or
+            below the working folder.
+
+    Raises:
+        RunError: there is nothing of the kind, or more than one.
+    """
+    if _run_in(named) is not None:
+        return named
+    by_name = named.parent == Path() and str(named) == named.name
+    among = removed_runs(Path()) if by_name else _in_trash_of(named.parent)
+    found = [kept for kept, run in among.items() if named.name in (kept.name, RunFolder(run).name)]
+    if len(found) > 1:
+        hint = f"choose one: {', '.join(shell_word(kept) for kept in found)}"
+        raise RunError.of(named, "is in the trash more than once", hint)
+    if not found:
+        raise RunError.of(named, "is no run in the trash", _SHOW_TRASH)
+    return found[0]
 
 
 def _run_in(kept: Path) -> Path | None:

@@ -131,6 +131,25 @@ def test_captions_may_stand_in_a_table(project: Path) -> None:
     assert steps(reader.status(project))["captions"] == ("done", "in metadata.jsonl")
 
 
+def test_settings_of_a_trainer_are_no_table_of_captions(project: Path) -> None:
+    add_images(project)
+    file = project / "dataset" / "k.json"
+    file.write_text(json.dumps({"LoRA_type": "Standard", "train_data_dir": "x", "epoch": 10}))
+    assert steps(ProjectReader().status(project))["captions"] == ("open", "none yet")
+    file.write_text(json.dumps({"0": "zorp", "1": "zorp, smile"}))
+    assert steps(ProjectReader().status(project))["captions"] == ("done", "in k.json")
+
+
+@pytest.mark.parametrize("preview", ["small.png", "small.preview.png", "small.webp"])
+def test_the_preview_of_a_lora_is_no_dataset(tmp_path: Path, preview: str) -> None:
+    for name in (preview, "small.safetensors"):
+        (tmp_path / name).touch()
+    status = ProjectReader().status(tmp_path)
+    assert (steps(status)["images"], status.next) == (("open", "none yet"), "images")
+    (tmp_path / "other.png").touch()
+    assert steps(ProjectReader().status(tmp_path))["images"] == ("done", "1")
+
+
 def test_jobs_of_the_queue_are_at_work_on_their_steps(project: Path) -> None:
     add_images(project, captioned=1)
     ledger = Ledger(project.parent)
