@@ -110,12 +110,15 @@ def test_secondary_separator_moves_its_tags_as_one() -> None:
     assert set(outcomes("a;b, c", rules)) == {"a,b, c", "c, a,b"}
 
 
-def test_warm_up_of_tags_lets_them_in_one_by_one() -> None:
-    rules = CaptionSettings(tag_warmup_steps=4, tag_warmup_min=1)
-    results = [
-        augment_caption("a, b, c, d, e", rules, rng=Random(0), step=step) for step in range(6)
-    ]
-    assert [len(split_tags(text)) for text in results] == [1, 2, 3, 4, 5, 5]
+@pytest.mark.parametrize(
+    ("step", "kept"), [(0, 4), (1, 4), (2, 5), (5, 7), (9, 9), (10, 10), (50, 10)]
+)
+def test_tags_come_in_one_by_one(step: int, kept: int) -> None:
+    """sd-scripts' floor(step * (tags - least) / steps) + least, of the tags that are not kept."""
+    rules = CaptionSettings(keep_tokens=1, tag_warmup_steps=10, tag_warmup_min=4)
+    tags = [f"t{number}" for number in range(10)]
+    shown = augment_caption(", ".join(["zorp", *tags]), rules, rng=Random(0), step=step)
+    assert shown == ", ".join(["zorp", *tags[:kept]])
 
 
 def test_other_separators_and_empty_tags() -> None:

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import cast
+
 import pytest
 import torch
 from scipy import stats
 from tests.tolerances import FORMULA, LAYER, assert_near
+from torch import Tensor
 
 from lorasmith.config.sections.loss import LossSettings
+from lorasmith.diffusion import noise as noise_module
 from lorasmith.diffusion.global_batch import GlobalBatch
 from lorasmith.diffusion.noise import Noise, uniform_per_sample
 
@@ -162,6 +167,26 @@ def test_more_layers_are_coarser_until_one_is_a_single_pixel() -> None:
     assert coarseness(pyramid(2, 0.9)) < coarseness(pyramid(4, 0.9))
     # Each layer is at least twice as small as the one before: 32 pixels leave six at most.
     assert torch.equal(pyramid(6, 0.9, count=3), pyramid(30, 0.9, count=3))
+
+
+def test_layers_of_pyramid_noise_are_two_to_four_times_as_coarse(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """J. Whitaker's r ** i, r drawn evenly from 2 to 4 for each layer anew."""
+    heights: dict[int, list[int]] = {}
+
+    def recorded(shape: Sequence[int], *where: object) -> Tensor:
+        heights.setdefault(cast(int, where[-1]), []).append(shape[2])
+        return torch.zeros(*shape)
+
+    monkeypatch.setattr(noise_module, "normal", recorded)
+    noise_module.pyramid(torch.randn(400, 1, 256, 256), 3, 0.3, 7, 0, range(400))
+    assert set(heights[0]) == {256}
+    ratios = [256 / height for height in heights[1]]
+    assert 2.0 <= min(ratios) < 2.05
+    assert 3.9 < max(ratios) <= 4.02
+    assert 16 <= min(heights[2]) < 18
+    assert 62 < max(heights[2]) <= 64
 
 
 def test_pyramid_noise_fits_any_shape() -> None:
