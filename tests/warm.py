@@ -138,7 +138,7 @@ def _is_ours(command: Sequence[str]) -> bool:
     if isinstance(command, str):
         return False
     words = [str(word) for word in command[:3]]
-    return words[:2] == [sys.executable, "-m"] and words[2].split(".")[0] in ("lorasmith", "tests")
+    return words[:2] == [sys.executable, "-m"] and words[2].split(".")[0] == "lorasmith"
 
 
 def _ask(what: dict[str, Any], handles: Sequence[int]) -> socket.socket:

@@ -13,7 +13,7 @@ from lorasmith.demo.character import write_training_set
 from tests.browser.conftest import Serve
 
 # Of a training that is about to begin, torch has to be loaded on a busy computer.
-PATIENCE = 60_000
+PATIENCE = 120_000
 RUNNER = "lorasmith.jobs.queue.runner"
 SHORT = {
     "model.path": "demo", "train.steps": 24, "sample.prompts": ["zorp"], "sample.every_epochs": 0,
@@ -85,9 +85,9 @@ def test_a_sweep_outlives_the_studio_and_the_runner(
 
 @pytest.mark.slow
 def test_a_run_is_paused_gone_on_with_and_stopped(
-    serve_command: Serve, page, pictures: Path, workspace: Path
+    serve: Serve, page, pictures: Path, workspace: Path
 ) -> None:
-    page.goto(serve_command(workspace).page())
+    page.goto(serve(workspace).page())
     long = {**SHORT, "train.steps": 2000}
     page.evaluate(QUEUE, {"data": str(pictures), "values": long, "title": "the long one"})
     running = page.get_by_role("list", name="Running")
