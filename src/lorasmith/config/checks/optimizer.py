@@ -92,25 +92,37 @@ def _learning_rates(s: TrainSettings) -> Iterator[Problem]:
                 f"is 0: the {part.replace('_', ' ')} is not trained",
                 f"set {section}.{part} to false to say so",
             )
-    optimizer = optimizer_facts(s.optimizer.name)
-    if optimizer.adaptive or sets_its_own_lr(s):
+    if optimizer_facts(s.optimizer.name).adaptive or sets_its_own_lr(s):
         return
-    # Vectors stand rates that make noise of weights.
-    of_weights = [rate for part, rate in rates.items() if part != "embedding"]
-    highest = 0 if s.optimizer.seeks_lr else max(of_weights, default=0)
-    if optimizer.lr is not None and highest > optimizer.lr * HIGH:
-        yield Problem(
-            "optimizer.lr",
-            f"{highest:g} with {s.optimizer.name} is about {round(highest / optimizer.lr)} times "
-            "what is usual: pictures turn into noise",
-            f"take {optimizer.lr:g}",
-        )
+    yield from far_too_high(s)
     if rates.get("text_encoder", 0) > 2 * rates.get("unet", float("inf")):
         yield Problem(
             "optimizer.text_encoder_lr",
             f"{rates['text_encoder']:g} is much higher than the UNet's {rates['unet']:g}; words "
             "lose their old meaning before pictures change",
             "half of the UNet's is usual",
+        )
+
+
+def far_too_high(s: TrainSettings, usual: float | None = None) -> Iterator[Problem]:
+    """A rate that makes noise of pictures.
+
+    Args:
+        usual: what would be taken, had nobody set it; ``None`` takes what guides do.
+    """
+    optimizer = optimizer_facts(s.optimizer.name)
+    usual = usual or optimizer.lr
+    if optimizer.adaptive or sets_its_own_lr(s) or s.optimizer.seeks_lr or usual is None:
+        return
+    # Vectors stand rates that make noise of weights.
+    of_weights = [rate for part, rate in trained_rates(s).items() if part != "embedding"]
+    highest = max(of_weights, default=0)
+    if highest > usual * HIGH:
+        yield Problem(
+            "optimizer.lr",
+            f"{highest:g} with {s.optimizer.name} is about {round(highest / usual)} times "
+            "what is usual: pictures turn into noise",
+            f"take {usual:g}",
         )
 
 

@@ -13,6 +13,7 @@ from typing import Literal, Protocol, TypeVar
 
 from lorasmith.config.checks import table as checks
 from lorasmith.config.checks.loss import warnings_with as loss_warnings
+from lorasmith.config.checks.optimizer import far_too_high
 from lorasmith.config.kinds import kind_facts
 from lorasmith.config.schema import TrainSettings, for_folder, replace_settings
 from lorasmith.config.sections.loss import PreservationSettings
@@ -157,7 +158,13 @@ class RunPlan:
         """What is odd about the settings together with the model and the images."""
         measured = self.suited.of_kind if self.suited is not None else frozenset()
         warnings = [one for one in checks.warnings(self.settings) if one.where not in measured]
-        warnings += self.suited.warnings if self.suited is not None else ()
+        if self.suited is not None:
+            warnings += self.suited.warnings
+            # The base may say what is usual on it.
+            usual = self.suited.suggested.get("optimizer.lr")
+            by_guides = [*far_too_high(self.settings)]
+            on_base = far_too_high(self.settings, usual if isinstance(usual, float) else None)
+            warnings = [one for one in warnings if one not in by_guides] + [*on_base]
         if self.adapted is not None:
             weights = self.architecture.denoiser_weights
             warnings += self.adapted.warnings

@@ -48,6 +48,15 @@ def test_faces_and_masks_are_found(data: Path) -> None:
     assert (count.faces, count.masked, count.pictures) == (1, 2, 2)
 
 
+def test_a_rate_far_too_high_is_measured_by_what_the_base_says(data: Path) -> None:
+    usual = run_plan(data, model__path="demo").settings.optimizer.lr
+    assert isinstance(usual, float)
+    plan = run_plan(data, model__path="demo", optimizer__lr="100")
+    (problem,) = (one for one in plan.warnings if one.where == "optimizer.lr")
+    assert problem.hint == f"take {usual:g}"
+    assert f"about {round(100 / usual)} times" in problem.what
+
+
 def test_all_that_is_wrong_is_said_at_once(data: Path) -> None:
     folder = data / "data" / "3_zorp"
     (folder / "b_0040_0030_0020_0020.png").rename(folder / "b_0400_0030_0020_0020.png")
