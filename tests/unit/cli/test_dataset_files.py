@@ -97,6 +97,7 @@ def test_init_says_the_arithmetic(source: Path, tmp_path: Path) -> None:
     result = dataset(*arguments, "--yes")
     assert result.exit_code == 2
     assert "is a project already" in result.stderr
+    assert result.stdout == "", "what a new one would lack is not said of it"
 
 
 def test_several_folders_become_a_project_each(source: Path, tmp_path: Path) -> None:

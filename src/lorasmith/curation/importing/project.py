@@ -195,6 +195,10 @@ def _is_same(path: Path, other: Path) -> bool:
 
 
 def _refuse(root: Path, name: str, plain: bool, sources: Sequence[Path | str], plan: Plan) -> None:
+    """
+    Raises:
+        DatasetError: there is a project, so that nothing of a plan for a new one would be true.
+    """
     if not plain and safe_stem(name) != name:
         hint = f"choose one like {safe_stem(name)}"
         plan.problems.append(Problem("name", f'"{name}" is no name for a folder', hint))
@@ -210,7 +214,7 @@ def _refuse(root: Path, name: str, plain: bool, sources: Sequence[Path | str], p
         what = f"is a project already: there is {concepts[0]}"
         into = images / concepts[0]
         hint = f"bring pictures in with: lorasmith dataset import SRC --into {into}"
-        plan.problems.append(Problem(str(root), what, hint))
+        raise DatasetError([*plan.problems, Problem(str(root), what, hint)])
     if plain and not sources and not _loose(root):
         plan.problems.append(Problem(str(root), "there is no picture in it", "add --from SRC"))
 
