@@ -32,6 +32,14 @@ KNOWN: dict[str, str] = {
 }
 """Taggers by a short name: owner/model, and perhaps the folder in it."""
 
+CALLED: dict[str, str] = {
+    **dict.fromkeys(("wd", "wd14", "wd-14", "wd-tagger", "wd14-tagger"), DEFAULT),
+    "cl-tagger": "cl_tagger",
+    "pixai": "pixai-tagger",
+    "deepbooru": "deepdanbooru",
+}
+"""What other programs and their guides call taggers of :data:`KNOWN`."""
+
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(/[\w.-]+)*")
 # In the order in which they are taken, where a folder has several.
 _WEIGHTS = ("model.onnx", "model_optimized.onnx", "deepdanbooru.onnx", "model.safetensors")
@@ -60,8 +68,8 @@ def find_tagger(source: str, fetching: Callable[[str], None] = lambda name: None
     """The files of a tagger.
 
     Args:
-        source: ``demo``, a folder, a model file in one, a name of :data:`KNOWN`, or
-            ``owner/model`` (perhaps with a folder in it) of the hub.
+        source: ``demo``, a folder, a model file in one, a name of :data:`KNOWN` or
+            :data:`CALLED`, or ``owner/model`` (perhaps with a folder in it) of the hub.
         fetching: called with the hub's name before anything is looked for there.
 
     Raises:
@@ -74,10 +82,12 @@ def find_tagger(source: str, fetching: Callable[[str], None] = lambda name: None
         return _in_folder(path, path.resolve().name)
     if path.is_file():
         return _of_file(path, path.resolve().parent.name)
+    source = CALLED.get(source.lower().replace("_", "-"), source)
     repository = KNOWN.get(source, source)
     if not _HUB_ID.fullmatch(repository) or path.suffix.lower() in _SUFFIXES:
         names = [DEMO, *KNOWN]
-        hint = did_you_mean(source, names, "give a folder, owner/model of the hub, or a known name")
+        known = f"give a folder, owner/model of the hub, or one of {', '.join(names)}"
+        hint = did_you_mean(source, names, known)
         raise CheckpointError.of(source, "there is no such tagger", hint)
     fetching(repository)
     return _from_hub(repository, source.rpartition("/")[2])

@@ -18,7 +18,7 @@ from tests.tiny_taggers import WD14_HEADER, mean_colour_model, write_tagger
 
 from lorasmith.core.errors import CheckpointError, SettingsError, UserError
 from lorasmith.curation.tagger import deepdanbooru
-from lorasmith.curation.tagger.folders import KNOWN, find_tagger
+from lorasmith.curation.tagger.folders import DEFAULT, DEMO, KNOWN, find_tagger
 from lorasmith.curation.tagger.inputs import to_input
 from lorasmith.curation.tagger.model import Tagger, open_tagger
 
@@ -298,6 +298,24 @@ def test_a_folder_without_a_model(tmp_path: Path) -> None:
 
 def test_a_mistyped_name() -> None:
     assert "did you mean wd-vit-tagger-v3?" in problem_of("wd-vit-taggr-v3")
+    unlike = problem_of("zzz")
+    assert all(name in unlike for name in (DEMO, *KNOWN))
+
+
+@pytest.mark.parametrize(
+    ("word", "name"),
+    [("wd14", DEFAULT), ("WD14_tagger", DEFAULT), ("deepbooru", "deepdanbooru")],
+)
+def test_words_of_other_programs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str, name: str
+) -> None:
+    monkeypatch.setattr(
+        "lorasmith.models.hub.fetch_files", lambda *_: write_tagger(tmp_path / "snapshot")
+    )
+    told: list[str] = []
+    # Scores are kept by the name: it is the same, whatever word was used.
+    assert find_tagger(word, told.append).name == name
+    assert told == [KNOWN[name]]
 
 
 def test_the_hub_gives_what_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
