@@ -6,6 +6,7 @@ import click
 
 from lorasmith.cli.options import command_for
 from lorasmith.core.terminal import echo
+from lorasmith.importers.conversion import remark_lines
 from lorasmith.importers.sd_scripts.table import arguments_page
 from lorasmith.jobs.request import run
 from lorasmith.jobs.settings import ImportRequest
@@ -35,3 +36,5 @@ def convert_config(request: ImportRequest) -> None:
     echo(f"{request.out}: {count} settings; lorasmith train {request.out}")
     for problem in report.conversion.problems:
         echo(f"left out: {problem}")
+    for line in remark_lines(report.conversion):
+        echo(line)

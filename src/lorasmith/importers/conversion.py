@@ -141,11 +141,21 @@ def conversion_lines(result: Conversion) -> Iterator[str]:
     for text, setting in lines:
         note = f"  ({setting.note})" if setting.note else ""
         yield f"  {text:<{width}}  <- {setting.source}{note}"
+    yield from remark_lines(result)
+
+
+def remark_lines(result: Conversion) -> Iterator[str]:
+    """For people: every remark under its title."""
+    for title, remarks in _remarks_by_title(result):
+        yield title
+        yield from (f"  {remark}" for remark in remarks)
+
+
+def _remarks_by_title(result: Conversion) -> Iterator[tuple[str, list[str]]]:
     for kind, title in _TITLES.items():
-        remarks = [remark for remark in result.remarks if remark.kind == kind]
+        remarks = [f"{each.what}: {each.why}" for each in result.remarks if each.kind == kind]
         if remarks:
-            yield title
-            yield from (f"  {remark.what}: {remark.why}" for remark in remarks)
+            yield title, remarks
 
 
 def to_toml(result: Conversion, heading: str) -> str:
@@ -183,9 +193,7 @@ def _comment(setting: Derived) -> str:
 def _introduction(result: Conversion, heading: str) -> Iterator[str]:
     yield f"# {_one_line(heading)}"
     groups = [("Refused, and not in this file:", [str(each) for each in result.problems])]
-    for kind, title in _TITLES.items():
-        remarks = [each for each in result.remarks if each.kind == kind]
-        groups.append((title, [f"{each.what}: {each.why}" for each in remarks]))
+    groups += _remarks_by_title(result)
     for title, lines in groups:
         if lines:
             yield "#"

@@ -74,6 +74,24 @@ def test_convert_config_in_part(tmp_path: Path) -> None:
     assert load_settings(out).model.clip_skip == 2
 
 
+def test_convert_config_says_what_the_file_says_in_comments(tmp_path: Path) -> None:
+    file = tmp_path / "sd.toml"
+    file.write_text(
+        'network_module = "networks.lora"\nkeep_token = 1\nxformers = true\n'
+        "sample_every_n_epochs = 1\n"
+        f'sample_prompts = "{(tmp_path / "gone.txt").as_posix()}"\n'
+    )
+    out = tmp_path / "run.toml"
+    result = run("convert-config", str(file), "--out", str(out))
+    assert result.exit_code == 0, result.output
+    comments = out.read_text(encoding="utf-8").partition("\nversion")[0].splitlines()[2:]
+    assert comments
+    for line in comments:
+        assert line.lstrip("# ") in result.output
+    for said in ("keep_token", "gone.txt", "xformers"):
+        assert said in result.output
+
+
 def test_the_table_of_arguments() -> None:
     assert run("convert-config", "--arguments").output == arguments_page()
 
