@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 
@@ -62,6 +63,10 @@ def test_a_pile_becomes_a_lora_and_a_pile_again(
     assert names == {f"friend ({number})" for number in range(pile.OTHERS)}
     (check,) = (text for line, text in outputs.items() if " check " in line)
     assert "This dataset is fine." in check
+    (train,) = (line for line in lines if " train " in line)
+    plan = CliRunner().invoke(cli, [*shlex.split(train)[1:], "--name", "planned", "--plan"]).output
+    (steps,) = re.findall(r"this trains (\d+ steps)", plan)
+    assert f"Training takes {steps} here" in PAGE.read_text("utf-8")
     with safe_open(tmp_path / "runs" / "zorp" / "zorp.safetensors", framework="np") as file:
         repeats = int(collection.images[0].path.parent.name.partition("_")[0])
         assert repeats > 1

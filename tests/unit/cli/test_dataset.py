@@ -30,6 +30,9 @@ def test_a_good_dataset(folder: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "10 x 64 epochs = 640 steps" in " ".join(result.output.split()), result.output
     assert "This dataset is fine." in result.output
+    # A model and a batch of its own make it another number there.
+    for said in ("for most base models, at a batch of 1;", "train DIR --model MODEL --plan"):
+        assert said in " ".join(result.output.split())
 
 
 def test_json_alone_is_on_standard_output(folder: Path) -> None:

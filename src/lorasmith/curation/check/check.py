@@ -97,9 +97,9 @@ class StepCount:
         batches: per epoch, the sum over buckets of ceil(samples / batch).
         accumulation: batches per optimizer step.
         steps_per_epoch: ceil(batches / accumulation).
-        epochs: as set, or those that ``total`` steps begin.
+        epochs: of the run, or those that ``total`` steps begin.
         total: optimizer steps of the run.
-        fixed: ``total`` was set by itself.
+        fixed: ``total`` was given by itself, by the user or by the rule of lengths.
     """
 
     train_samples: int
@@ -133,7 +133,7 @@ class StepCount:
         if self.fixed:
             epochs = f"{self.total / self.steps_per_epoch:.3g}"
             text = quantity(1, "epoch") if epochs == "1" else f"{epochs} epochs"
-            parts.append(f"; {quantity(self.total, 'step')} as set, which is {text}")
+            parts.append(f"; {quantity(self.total, 'step')}, which is {text}")
         else:
             times = f"{self.steps_per_epoch} x {quantity(self.epochs, 'epoch')}"
             parts.append(f"; {times} = {quantity(self.total, 'step')}")

@@ -145,9 +145,9 @@ class InitRequest(TagsRequest):
     """Make a project in DIR: folders img/N_name, reg, log and mdl, with pictures in their place.
 
     N, the repeats of each picture in an epoch, is worked out from the steps that the training shall
-    have. Pictures that lie in DIR itself move to their place; others are copied from --from, with
-    captions made of the tags beside them. Nothing that is there is overwritten. Several DIR become
-    a project each.
+    have; nothing else comes of --steps, --epochs and --batch: a training has its own. Pictures that
+    lie in DIR itself move to their place; others are copied from --from, with captions made of the
+    tags beside them. Nothing that is there is overwritten. Several DIR become a project each.
     """
 
     verb: ClassVar = "dataset init"

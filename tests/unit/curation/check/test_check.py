@@ -72,9 +72,9 @@ def test_steps_with_accumulation_or_a_fixed_number(folder: Path) -> None:
     assert (accumulated.steps_per_epoch, accumulated.total) == (3, 9)
     fixed = check(folder, batch=5, epochs=3, steps=25).steps
     assert (fixed.total, fixed.epochs) == (25, 3)
-    assert "25 steps as set, which is 2.5 epochs" in str(fixed)
-    assert "10 steps as set, which is 1 epoch" in str(check(folder, batch=5, steps=10).steps)
-    assert "4 steps as set, which is 0.4 epochs" in str(check(folder, batch=5, steps=4).steps)
+    assert "25 steps, which is 2.5 epochs" in str(fixed)
+    assert "10 steps, which is 1 epoch" in str(check(folder, batch=5, steps=10).steps)
+    assert "4 steps, which is 0.4 epochs" in str(check(folder, batch=5, steps=4).steps)
 
 
 @given(st.integers(1, 10), st.integers(0, 60))
