@@ -271,7 +271,7 @@ def open_collection(
     for folder in map(Path, given if not problems else ()):
         root = dataset_root(folder)
         roots[root] = None
-        for place, names in _walk(_images_folder(folder), problems):
+        for place, names in _walk(_images_folder(folder), problems, observer):
             found, its_masks = _images_in(place, names, root, suffixes, problems)
             masks |= its_masks
             for image in found:
@@ -318,8 +318,11 @@ def _images_folder(folder: Path) -> Path:
     return inner if _has_numbered(inner) else folder
 
 
-def _walk(folder: Path, problems: list[Problem]) -> Iterator[tuple[Path, list[str]]]:
-    """Folders with the names of their files, in natural order."""
+def _walk(
+    folder: Path, problems: list[Problem], observer: Observer
+) -> Iterator[tuple[Path, list[str]]]:
+    """Folders with the names of their files, in natural order; names that are not UTF-8 are told
+    and left out."""
 
     def complain(error: OSError) -> None:
         problems.append(Problem(str(error.filename), f"cannot be read: {error.strerror}"))
@@ -334,12 +337,12 @@ def _walk(folder: Path, problems: list[Problem]) -> Iterator[tuple[Path, list[st
         kept = (
             name
             for name in inner
-            if is_dataset_folder(name) and not is_drawn_folder(Path(place, name))
+            if is_utf8(name) and is_dataset_folder(name) and not is_drawn_folder(Path(place, name))
         )
-        inner[:] = sorted(kept, key=natural_key)
         odd = [name for name in (*inner, *names) if not is_utf8(name)]
         for name in odd:
-            problems.append(not_utf8(Path(place, name)))
+            observer(Notice("warning", str(not_utf8(Path(place, name)))))
+        inner[:] = sorted(kept, key=natural_key)
         yield Path(place), sorted(set(names) - set(odd), key=natural_key)
 
 

@@ -423,6 +423,8 @@ def _refuse_empty_claim(image: Image.Image, size: int) -> None:
 
 
 _CONVERT = "convert it to PNG or remove it"
+_HEIC = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1"})
+_FROM_HEIC = "save it as JPEG where it comes from, or: heif-convert photo.heic photo.jpg"
 # Beginnings of other kinds of image and page that people give the endings of images.
 _OTHER_KINDS = {
     b"%!": "a PostScript program (EPS)", b"\xc5\xd0\xd3\xc6": "a PostScript program (EPS)",
@@ -459,6 +461,8 @@ def _explain(path: Path, error: BaseException) -> tuple[str, str]:
     for start, name in _OTHER_KINDS.items():
         if head.startswith(start):
             return f"it is {name}, whatever its ending; that is not read here", _CONVERT
+    if head[4:8] == b"ftyp" and head[8:12] in _HEIC:
+        return "it is a HEIC photo, as iPhones take them; that is not read here", _FROM_HEIC
     if b"\0" not in head and all(byte >= 32 or byte in b"\t\r\n" for byte in head):
         return "it is text, not a picture", "remove it or give it the right ending"
     return "it is not a picture that Pillow can read", _CONVERT

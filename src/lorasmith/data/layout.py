@@ -57,13 +57,15 @@ def user_cache_of(folder: Path) -> Path:
     return user_cache_folder() / "lorasmith" / f"{path.name}-{digest}"
 
 
-_SHOWN = 3
-
-
 @dataclass(frozen=True, slots=True)
 class Ignored:
     path: Path
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unused(Problem):
+    """A warning of images that lie in a dataset, and that no run takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,23 +185,38 @@ def folder_name(spec: FolderSpec) -> str:
 
 
 def entries_of(folder: Path) -> list[Path]:
-    """Raises DatasetError when the folder cannot be listed."""
+    """What is in a folder, in natural order; without names that are not UTF-8, which
+    :func:`odd_names_in` tells.
+
+    Raises:
+        DatasetError: the folder cannot be listed.
+    """
+    return [entry for entry in _listed(folder) if is_utf8(entry.name)]
+
+
+def odd_names_in(folder: Path) -> list[Unused]:
+    """What to say of names in a folder that are not UTF-8: nothing can be called so in settings
+    and tables, so what has them is left out.
+
+    Raises:
+        DatasetError: the folder cannot be listed.
+    """
+    return [not_utf8(entry) for entry in _listed(folder) if not is_utf8(entry.name)]
+
+
+def _listed(folder: Path) -> list[Path]:
     try:
-        entries = sorted(folder.iterdir(), key=lambda entry: natural_key(entry.name))
+        return sorted(folder.iterdir(), key=lambda entry: natural_key(entry.name))
     except OSError as error:
         what = f"the folder cannot be read: {error.strerror}"
         raise DatasetError.of(folder, what, "mend its permissions") from error
-    odd = [entry for entry in entries if not is_utf8(entry.name)]
-    if odd:
-        raise DatasetError(map(not_utf8, odd[:_SHOWN]))
-    return entries
 
 
-def not_utf8(path: Path) -> Problem:
+def not_utf8(path: Path) -> Unused:
     """What to say of a name that is not UTF-8."""
     what = "a name that is not UTF-8, as old archives have them"
     hint = "rename it, or all of them: convmv -f shift_jis -t utf8 (or -f latin1) -r --notest ."
-    return Problem(os.fsencode(path).decode("utf-8", "backslashreplace"), what, hint)
+    return Unused(os.fsencode(path).decode("utf-8", "backslashreplace"), what, hint)
 
 
 def _is_image_name(path: Path) -> bool:
@@ -250,7 +267,7 @@ def _numbered_folders(parent: Path, *, reg: bool) -> list[FolderSpec]:
         if entry.path.is_dir() and not _leads_up(entry.path)
     }
     warnings = tuple(
-        Problem(
+        Unused(
             str(entry.path),
             f"{quantity(count, 'picture', 'is')} not used: {entry.reason}",
             f"rename it, as in {_numbered_name(entry.path.name)}",
@@ -262,7 +279,8 @@ def _numbered_folders(parent: Path, *, reg: bool) -> list[FolderSpec]:
     if loose:
         what = f"{quantity(loose, 'picture', 'is')} not used: they lie beside the N_name folders"
         what = what.replace("they lie", "it lies") if loose == 1 else what
-        warnings += (Problem(str(parent), what, "move them into one of the folders"),)
+        warnings += (Unused(str(parent), what, "move them into one of the folders"),)
+    warnings += tuple(odd_names_in(parent))
     first = folders[0]
     folders[0] = FolderSpec(
         first.path, first.repeats, reg, warnings=warnings, passed_over=tuple(ignored)
@@ -324,6 +342,8 @@ def _nothing_in(path: Path) -> Problem:
             what,
             f"rename them, as in {_numbered_name(with_images[0])}, or point at one",
         )
+    if odd := odd_names_in(path):
+        return odd[0]
     if not entries:
         return Problem(str(path), "the dataset is empty", "put pictures in it")
     kinds = sorted({entry.suffix.lower() or entry.name for entry in entries if not entry.is_dir()})

@@ -37,11 +37,13 @@ from lorasmith.data.images import (
 from lorasmith.data.layout import (
     FolderSpec,
     Ignored,
+    Unused,
     count_images,
     entries_of,
     folder_caption,
     is_cache,
     is_mask_folder,
+    odd_names_in,
 )
 from lorasmith.data.recorded_crops import (
     Region,
@@ -62,6 +64,7 @@ _OTHER_CAPTIONS = frozenset(
 )
 # Folders of what --conditioning_data_dir names, masks or control images.
 _CONDITIONING = ("conditioning", "control", "cond_")
+_TO_PNG = "convert it to PNG: lorasmith dataset convert does, or says how"
 _HEADER_THREADS = 8  # waits for disks and network shares more than it computes
 
 
@@ -191,6 +194,7 @@ def _scan_folder(
 ) -> Iterator[DatasetImage]:
     try:
         entries = entries_of(spec.path)
+        findings.warnings += odd_names_in(spec.path)
     except DatasetError as error:
         findings.problems += error.problems
         return
@@ -316,7 +320,7 @@ def _explain_folders(
             hint = "name masks like the pictures that they belong to"
         elif all(name.casefold().startswith(_CONDITIONING) for name in image_counts):
             hint = 'if they are masks, set loss.masked = "folder" and loss.mask_folder'
-        findings.warnings.append(Problem(str(spec.path), what, hint))
+        findings.warnings.append(Unused(str(spec.path), what, hint))
 
 
 def _regular_files(folder: Path) -> set[str]:
@@ -469,7 +473,7 @@ def _explain_others(
             other_endings[suffix] += 1
         elif suffix in FOREIGN_SUFFIXES:
             reason = f"{suffix} is not read; convert it to PNG"
-            findings.warnings.append(Problem(str(file), "is not used", "convert it to PNG"))
+            findings.warnings.append(Unused(str(file), "is not used", _TO_PNG))
         else:
             reason = "not a picture"
         findings.ignored.append(Ignored(file, reason))

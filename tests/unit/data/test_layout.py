@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from lorasmith.core.errors import DatasetError
-from lorasmith.data.layout import FolderSpec, find_folders, folder_caption, natural_key
+from lorasmith.core.events import Event
+from lorasmith.curation.collection import open_collection
+from lorasmith.data.layout import FolderSpec, Unused, find_folders, folder_caption, natural_key
 from lorasmith.data.scan import scan
 
 Save = Callable[..., Path]
@@ -125,6 +127,27 @@ def test_names_that_are_no_text(tmp_path: Path, save: Save) -> None:
     save(odd / "a.png")
     assert r"latin\xe9: a name that is not UTF-8" in message(odd)
     assert "rename it" in message(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are Unicode")
+def test_one_name_that_is_no_text_hides_no_other(tmp_path: Path, save: Save) -> None:
+    odd = os.fsdecode(b"bad\xff")
+    image = save(tmp_path / "10_zorp" / "a.png")
+    (tmp_path / f"5_{odd}").mkdir()
+    for name in (f"10_zorp/{odd}.png", f"5_{odd}/b.png"):
+        (tmp_path / name).write_bytes(image.read_bytes())
+    found = scan(find_folders(tmp_path))
+    assert [image.path.name for image in found.images] == ["a.png"]
+    assert not found.problems
+    told = [one.where for one in found.warnings if isinstance(one, Unused)]
+    assert sorted(told) == [
+        str(tmp_path / "10_zorp" / r"bad\xff.png"),
+        str(tmp_path / r"5_bad\xff"),
+    ]
+    notices: list[Event] = []
+    images = open_collection(tmp_path, observer=notices.append).images
+    assert [image.path.name for image in images] == ["a.png"]
+    assert len(notices) == 2
 
 
 def test_natural_order() -> None:

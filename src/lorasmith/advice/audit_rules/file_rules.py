@@ -1,4 +1,5 @@
-"""Rules about caption files: what other programs make of them, and which picture they belong to."""
+"""Rules about files: pictures that no run takes; what other programs make of caption files, and
+which picture they belong to."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from lorasmith.advice.audit.inputs import AuditInputs
 from lorasmith.core.text import quantity, shortlist
 from lorasmith.curation.changes.plan import Plan
 from lorasmith.data.caption_files import decode
+from lorasmith.data.layout import Unused
 
 # Files of captions that lie beside images under other endings.
 _ENDINGS = (".txt", ".caption", ".tags", ".cap")
@@ -93,7 +95,26 @@ def as_utf8(inputs: AuditInputs, findings: Sequence[Finding]) -> Plan:
     return plan
 
 
+def unused(inputs: AuditInputs) -> Iterator[Finding]:
+    """Together: what they are about are no images of the dataset, by which findings are told
+    apart."""
+    by_advice: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for warning in inputs.files.warnings:
+        if isinstance(warning, Unused):
+            by_advice[warning.what, warning.hint].append(inputs.shown_name(Path(warning.where)))
+    if by_advice:
+        told = (f"{shortlist(names)}: {what} ({hint})" for (what, hint), names in by_advice.items())
+        yield Finding("; ".join(told), value=sum(map(len, by_advice.values())))
+
+
 FILE_RULES: tuple[Rule, ...] = (
+    Rule(
+        "not-used",
+        "Pictures that are not used",
+        "warning",
+        unused,
+        "They lie in the dataset, and no run takes them as they are.",
+    ),
     Rule(
         "caption-encoding",
         "Captions that are not in UTF-8",

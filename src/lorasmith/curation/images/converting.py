@@ -27,7 +27,7 @@ from lorasmith.curation.images.image_file import (
 )
 from lorasmith.curation.images.masks import MaskSource, mask_from, mask_path
 from lorasmith.data.decode_memory import decode_memory
-from lorasmith.data.images import read_header
+from lorasmith.data.images import FOREIGN_SUFFIXES, read_header
 from lorasmith.data.scan import CAPTION_SUFFIXES
 
 Frames = Literal["refuse", "first", "all"]
@@ -48,10 +48,6 @@ class Target:
     background: tuple[int, int, int] | None = None
     frames: Frames = "refuse"
     quality: int | None = None
-
-
-# Endings that the scan takes for no image of a dataset, and that can be read.
-_FOREIGN = frozenset({".gif", ".tif", ".tiff", ".jfif"})
 
 
 def plan_conversions(
@@ -103,7 +99,7 @@ def _reasons(image: CollectionImage, odd: Oddities, target: Target) -> list[str]
         reasons.append(odd.format)
     elif format_of(image.path) != odd.format:
         reasons.append(f"{odd.format} by another name")
-    elif image.path.suffix.lower() in _FOREIGN:
+    elif image.path.suffix.lower() in FOREIGN_SUFFIXES:
         reasons.append(f"{image.path.suffix.lower()} by name")
     return reasons
 
@@ -116,7 +112,8 @@ def _ending(image: CollectionImage, odd: Oddities, target: Target) -> str:
     ending = endings.get(odd.format, ".png")
     if odd.frames > 1 or (ending == ".jpg" and odd.alpha):
         return ".png"
-    own = format_of(image.path) == odd.format and image.path.suffix.lower() not in _FOREIGN
+    foreign = image.path.suffix.lower() in FOREIGN_SUFFIXES
+    own = format_of(image.path) == odd.format and not foreign
     return image.path.suffix if own else ending
 
 
@@ -163,12 +160,12 @@ def _write(source: Path, frame: int, target: Target, temporary: Path) -> None:
 
 
 def foreign_images(collection: Collection) -> list[CollectionImage]:
-    """GIF, TIFF and JFIF images of the collection's folders, which the scan leaves out."""
+    """Images of the collection's folders that the scan leaves out for their endings."""
     owned = {path for image in collection.images for path in image.files}
     owned |= set(collection.masks.values())
     images = []
     for folder in collection.folders:
-        for path in files_below(folder, _FOREIGN):
+        for path in files_below(folder, FOREIGN_SUFFIXES):
             if path in owned:
                 continue
             root = next(root for root in collection.roots if path.absolute().is_relative_to(root))

@@ -1,8 +1,23 @@
-"""Rules about caption files."""
+"""Rules about files."""
 
 from __future__ import annotations
 
 from tests.audits import MakeDataset, audit_rule, captioned, faultless, mended
+
+
+def test_pictures_that_no_run_takes(dataset: MakeDataset) -> None:
+    """As the check warns of them."""
+    folder = captioned(dataset, "zorp, hat", "zorp, dog")
+    assert audit_rule("not-used", folder) == []
+    faultless(7).save(folder / "10_zorp" / "anim.gif")
+    (folder / "10_zorp" / "photo.HEIC").write_bytes(b"")
+    for place in ("girl/a.png", "10_zorp/within/b.png", "stray.png"):
+        (folder / place).parent.mkdir(exist_ok=True)
+        faultless(8).save(folder / place)
+    (finding,) = audit_rule("not-used", folder)
+    for name in ("anim.gif", "photo.HEIC", "girl", "within", "beside the N_name folders"):
+        assert name in finding.what
+    assert finding.value == 5
 
 
 def test_captions_of_other_encodings(dataset: MakeDataset) -> None:

@@ -329,6 +329,19 @@ def test_flip_keeps_every_byte_of_a_caption_but_the_sides(folder: Path) -> None:
     assert (folder / "tall_flip.txt").read_bytes() == (folder / "tall.txt").read_bytes()
 
 
+def test_convert_goes_by_the_content_of_heic_files_too(folder: Path) -> None:
+    (folder / "photo.HEIC").write_bytes((folder / "tall.jpg").read_bytes())
+    (folder / "photo.txt").write_text("a photo")
+    (folder / "real.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64))
+    report = carry_out(ConvertPicturesRequest, folder)
+    assert (folder / "photo.jpg").is_file()
+    assert not (folder / "photo.HEIC").exists()
+    (left,) = report.plan.skipped
+    assert left.where.endswith("real.heic")
+    assert "HEIC" in left.what
+    assert "heif-convert" in left.hint
+
+
 def test_convert_mends_only_what_needs_it(folder: Path) -> None:
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
