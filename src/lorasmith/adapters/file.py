@@ -140,20 +140,26 @@ def load_lora(path: Path, *, finite: bool = True) -> LoraFile:
         with open(path, "rb") as file:
             start = file.read(512)
     except OSError as error:
-        raise _error(path, f"cannot be read: {error.strerror}", "check the path") from error
+        raise LoraFileError.of(
+            path, f"cannot be read: {error.strerror}", "check the path"
+        ) from error
     if not start:
-        raise _error(path, "is empty", _AGAIN)
+        raise LoraFileError.of(path, "is empty", _AGAIN)
     metadata: dict[str, str] = {}
     if _is_pickle(start):
         tensors = _load_pickle(path)
     elif start[8:9] == b"{" and start[:1] != b"{":
         tensors, metadata = _load_safetensors(path)
     else:
-        raise _error(path, f"is {_kind_of_text(start)}, not a LoRA", _AGAIN)
+        raise LoraFileError.of(path, f"is {_kind_of_text(start)}, not a LoRA", _AGAIN)
     if any(_NUMBERED.fullmatch(name) for name in tensors):
-        raise _error(path, "has numbers for names, as the first LoRA programs had", _NAME_IT)
+        raise LoraFileError.of(
+            path, "has numbers for names, as the first LoRA programs had", _NAME_IT
+        )
     if not looks_like_lora(tensors):
-        raise _error(path, f"is {_kind_of_model(tensors)}, not a LoRA", "choose a LoRA file")
+        raise LoraFileError.of(
+            path, f"is {_kind_of_model(tensors)}, not a LoRA", "choose a LoRA file"
+        )
     if odd := odd_tensors(path, tensors):
         raise LoraFileError(odd)
     if finite:
@@ -180,10 +186,6 @@ def check_numbers(path: Path, tensors: Mapping[str, Tensor]) -> None:
         raise LoraFileError(shortened(problems, _SHOWN, "layers are so"))
 
 
-def _error(path: Path, what: str, hint: str) -> LoraFileError:
-    return LoraFileError(Problem(str(path), what, hint))
-
-
 def _load_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         header = read_safetensors_header(path)
@@ -196,7 +198,7 @@ def _load_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             return with_peft_settings(tensors, _peft_settings(path)), header.metadata
         return {**peft_alphas(tensors, header.metadata), **tensors}, header.metadata
     except (ValueError, SafetensorError) as error:
-        raise _error(path, f"is damaged: {error}", _AGAIN) from error
+        raise LoraFileError.of(path, f"is damaged: {error}", _AGAIN) from error
 
 
 def _peft_settings(path: Path) -> dict[str, Any]:
@@ -211,7 +213,7 @@ def _peft_settings(path: Path) -> dict[str, Any]:
         settings = parse_json(beside.read_text(encoding="utf-8"))
     except OSError as error:
         what = f"was saved by peft, and {beside.name}, which says its scale, is not beside it"
-        raise _error(path, what, f"put {beside.name} into the same folder") from error
+        raise LoraFileError.of(path, what, f"put {beside.name} into the same folder") from error
     if not isinstance(settings, dict):
         raise ValueError(f"{beside.name} holds no settings")
     return settings
@@ -230,18 +232,22 @@ def _load_pickle(path: Path) -> dict[str, Tensor]:
         reason = " ".join((str(error) or type(error).__name__).split())
         detail = reason.partition("WeightsUnpickler error: ")[2] or reason
         if isinstance(error, pickle.UnpicklingError) and _WANTS_MORE.search(detail):
-            raise _error(
+            raise LoraFileError.of(
                 path,
                 f"is a pickle that holds more than tensors, so it is not opened: {reason[:200]}",
                 "get the LoRA as .safetensors",
             ) from error
-        raise _error(path, f"is damaged: {detail[:200]}", _AGAIN) from error
+        raise LoraFileError.of(path, f"is damaged: {detail[:200]}", _AGAIN) from error
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if not isinstance(content, dict):
         if isinstance(content, list) and content and all(isinstance(t, Tensor) for t in content):
-            raise _error(path, "has numbers for names, as the first LoRA programs had", _NAME_IT)
-        raise _error(path, f"holds a {type(content).__name__}, not a LoRA", "choose a LoRA file")
+            raise LoraFileError.of(
+                path, "has numbers for names, as the first LoRA programs had", _NAME_IT
+            )
+        raise LoraFileError.of(
+            path, f"holds a {type(content).__name__}, not a LoRA", "choose a LoRA file"
+        )
     return {
         str(name): value.detach() for name, value in content.items() if isinstance(value, Tensor)
     }

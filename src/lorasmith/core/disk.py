@@ -81,6 +81,15 @@ def discard(path: Path) -> None:
             remove_file(path)
 
 
+def is_same_file(one: Path, other: Path) -> bool:
+    """Whether two paths lead to one file, as where letters' cases count for nothing; not if either
+    is not there."""
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
+
+
 def changed_ns(path: str | Path) -> int:
     """When a file or folder was changed last, in nanoseconds since 1970; 0 of what is not there."""
     try:

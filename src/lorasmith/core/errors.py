@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Self, TypeVar
 
 DOCTOR = "`lorasmith doctor` looks at this"
 """Behind what to do about a fault that is the computer's."""
@@ -66,7 +66,7 @@ class UserError(LorasmithError):
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
     @classmethod
-    def of(cls, where: object, what: str, hint: str = "") -> UserError:
+    def of(cls, where: object, what: str, hint: str = "") -> Self:
         """The common case of exactly one problem."""
         return cls(Problem(str(where), what, hint))
 

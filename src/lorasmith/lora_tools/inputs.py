@@ -98,12 +98,12 @@ def parse_source(text: str) -> LoraSource:
             strengths[_NAMES[name]] = _number(text, match["value"])
         elif name == "lbw":
             if blocks is not None:
-                raise _error(text, "says lbw= twice", "choose one of the two")
+                raise UserError.of(text, "says lbw= twice", "choose one of the two")
             blocks = match["value"]
         elif name == "x" and blocks is not None:
             blocks = f"{blocks}:x={match['value']}"
         elif name == "x":
-            raise _error(text, "x= stands without lbw=", "write lbw=INX:x=0.3")
+            raise UserError.of(text, "x= stands without lbw=", "write lbw=INX:x=0.3")
         else:
             numbers.append(_number(text, match["number"]))
     if len(numbers) > 2 or (numbers and strengths):
@@ -130,12 +130,12 @@ def split_source(text: str, is_file: Callable[[str], bool] | None = None) -> tup
             hint = number_hint(last)
             if (is_file(before) or hint) and not is_file(head):
                 hint = hint or "choose a number such as 0.8"
-                raise _error(text, f"{last!r} is no strength", hint)
+                raise UserError.of(text, f"{last!r} is no strength", hint)
             break
         head = before
         specs.insert(0, last)
     if not head.strip():
-        raise _error(text, "names no file", "write FILE:0.8")
+        raise UserError.of(text, "names no file", "write FILE:0.8")
     return Path(head), specs
 
 
@@ -148,7 +148,7 @@ def _is_file(name: str) -> bool:
 
 def _twice(text: str) -> UserError:
     what = "says a strength more than once"
-    return _error(text, what, "write FILE:0.8, FILE:0.8:0.5 or FILE:unet=0.8:te=0.5")
+    return UserError.of(text, what, "write FILE:0.8, FILE:0.8:0.5 or FILE:unet=0.8:te=0.5")
 
 
 def _number(text: str, value: str) -> float:
@@ -158,7 +158,7 @@ def _number(text: str, value: str) -> float:
         number = math.nan
     if not abs(number) <= 1e6:
         hint = number_hint(value) or "choose a number such as 0.8"
-        raise _error(text, f"{value!r} is no strength", hint)
+        raise UserError.of(text, f"{value!r} is no strength", hint)
     return number
 
 
@@ -166,8 +166,4 @@ def _blocks(text: str, value: str) -> dict[str, float]:
     try:
         return parse(value)
     except ValueError as error:
-        raise _error(text, str(error), "write it as lbw=OUTALL or lbw=1,0,0,…") from error
-
-
-def _error(text: str, what: str, hint: str) -> UserError:
-    return UserError.of(text, what, hint)
+        raise UserError.of(text, str(error), "write it as lbw=OUTALL or lbw=1,0,0,…") from error

@@ -11,7 +11,14 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence, Set
 from pathlib import Path
 
-from lorasmith.core.disk import discard, remove_folder, rename, replace_file, write_error
+from lorasmith.core.disk import (
+    discard,
+    is_same_file,
+    remove_folder,
+    rename,
+    replace_file,
+    write_error,
+)
 from lorasmith.core.errors import RunError, collect_each
 from lorasmith.core.file_names import new_name_problem, shell_word
 from lorasmith.core.files import (
@@ -408,7 +415,7 @@ def _refuse_taken(new: Path, old: Path) -> None:
         RunError: a file or folder has the name that ``old`` is to get.
     """
     # Systems that do not tell A from a have it already under its old name.
-    if os.path.lexists(new) and not _is_same(new, old):
+    if os.path.lexists(new) and not is_same_file(new, old):
         raise RunError.of("name", f"{new} is there already", "choose another")
 
 
@@ -437,13 +444,6 @@ def _in_folders(folder: RunFolder) -> list[Path]:
 def _samples_beside(folder: RunFolder) -> list[Path]:
     """Those that lie among others' samples, under the run's name."""
     return [image for _, image in folder.drawn_samples()] if folder.flat else []
-
-
-def _is_same(one: Path, other: Path) -> bool:
-    try:
-        return one.samefile(other)
-    except OSError:
-        return False
 
 
 @contextlib.contextmanager

@@ -26,7 +26,7 @@ from typing import Literal
 from pydantic import BaseModel
 
 from lorasmith.config.sample_prompts import OPTIONS
-from lorasmith.core.disk import rename, write_error
+from lorasmith.core.disk import is_same_file, rename, write_error
 from lorasmith.core.errors import Problem, UserError, collect_problems
 from lorasmith.core.file_names import new_name_problem
 from lorasmith.core.files import files_below, write_bytes
@@ -176,7 +176,7 @@ def rename_prompt_file(workspace: Path, kind: Kind, name: str, new: str) -> Prom
     old, path = _place(workspace, kind, name), _new_place(workspace, kind, new)
     with _writing:
         data = _bytes(old)
-        if path != old and os.path.lexists(path) and not _is_same(path, old):
+        if path != old and os.path.lexists(path) and not is_same_file(path, old):
             raise ConflictError.of(new, "is there already", "choose another name")
         _make_folder(path.parent)
         _move(old, path)
@@ -404,10 +404,3 @@ def _move(old: Path, new: Path) -> None:
         rename(old, new)
     except OSError as error:
         raise write_error(new, error) from error
-
-
-def _is_same(one: Path, other: Path) -> bool:
-    try:
-        return one.samefile(other)
-    except OSError:
-        return False

@@ -270,4 +270,4 @@ def _fits(path: str, sides: tuple[int, int]) -> bool:
 
 def _error(path: Path, what: str) -> LoraFileError:
     hint = "get the LoRA as .safetensors, or train it again"
-    return LoraFileError(Problem(str(path), what, hint))
+    return LoraFileError.of(path, what, hint)

@@ -192,7 +192,9 @@ def _renamed(file: LoraFile, source: Path, style: str | None) -> _Renamed:
             if modules
             else "has no layer of a known name"
         )
-        raise _error(source, what, f"no other names are known for it: leave out --to {style}")
+        raise LoraFileError.of(
+            source, what, f"no other names are known for it: leave out --to {style}"
+        )
     keys = kohya_names(file.tensors, file.metadata)
     names = {
         name: styled_name(key, declared, style, family) for name, (key, declared) in keys.items()
@@ -264,7 +266,9 @@ def _check_all_named(
             f"{inputs[0]}: its DoRA lengths are of the layer's inputs; diffusers knows those of "
             "outputs alone, and the ones cannot be made of the others exactly"
         )
-        raise _error(source, what, "choose kohya or comfy, or bake it into the base model")
+        raise LoraFileError.of(
+            source, what, "choose kohya or comfy, or bake it into the base model"
+        )
     unnamed = [name for name, now in names.items() if now is None and not name.endswith(".alpha")]
     if not unnamed:
         return
@@ -273,7 +277,7 @@ def _check_all_named(
     hint = "choose kohya or comfy"
     if all(_has_low_rank(module) for module in modules.values()):
         hint = f"make a LoRA of it with `lorasmith resize`, or {hint}"
-    raise _error(source, what, hint)
+    raise LoraFileError.of(source, what, hint)
 
 
 def _has_low_rank(module: LoraModule) -> bool:
@@ -327,7 +331,3 @@ def _holds(
         name in names and ((now := names[name]) is None or content[now].data == data)
         for name, data in raw.data.items()
     )
-
-
-def _error(path: Path, what: str, hint: str) -> LoraFileError:
-    return LoraFileError(Problem(str(path), what, hint))
