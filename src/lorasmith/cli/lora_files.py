@@ -31,6 +31,34 @@ if TYPE_CHECKING:
 _modules = click.option("--modules", is_flag=True, help="List every module, not the blocks alone.")
 
 
+# What sd-scripts' extract_lora_from_models.py calls the options of `extract`.
+_OF_SD_SCRIPTS = {
+    "model_org": "base",
+    "model_tuned": "tuned",
+    "save_to": "out",
+    "dim": "rank",
+    "conv_dim": "conv-rank",
+    "save_precision": "precision",
+    "load_precision": "load-precision",
+    "min_diff": "min-diff",
+    "clamp_quantile": "clamp-quantile",
+}
+
+
+class _ExtractCommand(click.Command):
+    """Says what an option of sd-scripts is called here."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            here = _OF_SD_SCRIPTS.get(error.option_name.lstrip("-"))
+            if here is None:
+                raise
+            what = f"No such option {error.option_name!r}: it is called --{here} here."
+            raise click.UsageError(what, ctx) from None
+
+
 @command_for(ResizeRequest)
 @_modules
 def resize(request: ResizeRequest, modules: bool) -> None:
@@ -47,7 +75,7 @@ def merge(request: MergeRequest, modules: bool) -> None:
     echo("\n".join(report_lines(request, report)))
 
 
-@command_for(ExtractRequest)
+@command_for(ExtractRequest, _ExtractCommand)
 @click.option("--json", "as_json", is_flag=True, help="Print the error of every layer as JSON.")
 def extract(request: ExtractRequest, as_json: bool) -> None:
     report = run_shown(request, to_stderr=as_json)

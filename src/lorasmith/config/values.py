@@ -212,7 +212,7 @@ def file_stem(value: Any) -> Any:
     """A name that files can have on every system."""
     if isinstance(value, str):
         why = name_problem(value) or ("" if value else "it is empty")
-        if value.startswith((" ", ".")):
+        if not why and value.startswith((" ", ".")):
             why = "a space or a dot is before it"
         if why:
             what = f"{value!r} cannot be a file name: {why}"

@@ -389,4 +389,5 @@ def _additional(table: Mapping[str, Any], name: str, source: Source) -> None:
         words = text.replace('"', "").split()
     more = read_argv(words)
     source.given |= more.given
-    source.problems += more.problems
+    place = f"{name}: additional_parameters"
+    source.problems += [Problem(f"{place}: {p.where}", p.what, p.hint) for p in more.problems]

@@ -66,6 +66,7 @@ CASES = [
     Case(("data.folders[1].path", "is missing"), "[[data.folders]]\nrepeats = 2", (), id="folder path"),
     Case(("optimizer", "stands where a table belongs"), 'optimizer = "AdamW"', id="section as text"),
     Case(("save.name", "cannot be a file name"), '[save]\nname = "a/b"', id="name with slash"),
+    Case(("'/' cannot be in a file's name",), '[save]\nname = "../b"', id="name that is a path"),
     Case(("save.name", "Windows keeps"), '[save]\nname = "Aux.v2"', id="name of a device"),
     Case(("save.name", "Windows leaves out"), '[save]\nname = "zorp."', id="name with dot"),
     Case(("optimizer.args", "did you mean weight_decay?"), "[optimizer.args]\nweight_decy = 1", id="optimizer argument"),

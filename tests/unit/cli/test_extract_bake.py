@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 from safetensors.torch import load_file
 from tests.unit.lora_tools.tuned_models import base_file, random_lora, tuned
 
+from lorasmith.cli.lora_files import _OF_SD_SCRIPTS, extract
 from lorasmith.cli.main import cli
 
 
@@ -74,6 +75,15 @@ def test_a_model_has_a_name(base: Path, tmp_path: Path) -> None:
     ):
         done = run(*words, "--out", out)
         assert (done.exit_code, "no model is named" in done.output) == (2, True)
+
+
+def test_extract_says_what_options_of_sd_scripts_are_called_here() -> None:
+    result = run("extract", "--model_org", "demo", "--model_tuned", "x.safetensors")
+    assert result.exit_code == 2
+    assert "it is called --base here" in result.output
+    options = {one for parameter in extract.params for one in parameter.opts}
+    assert options.issuperset(f"--{here}" for here in _OF_SD_SCRIPTS.values())
+    assert "No such option '--nonsense'" in run("extract", "--nonsense").output
 
 
 def test_extract_needs_a_rank(base: Path, tmp_path: Path) -> None:

@@ -218,6 +218,12 @@ GUI: dict[str, Any] = {
 }  # fmt: skip
 
 
+def test_what_is_wrong_in_additional_parameters_names_the_field(tmp_path: Path) -> None:
+    table = {**GUI, "additional_parameters": "--foo=1"}
+    (problem,) = converted(tmp_path, "preset.json", json.dumps(table)).problems
+    assert problem.where == "preset.json: additional_parameters: --foo"
+
+
 def test_gui_json(tmp_path: Path) -> None:
     result = converted(tmp_path, "preset.json", json.dumps(GUI))
     assert result.problems == []
