@@ -191,7 +191,7 @@ def entries_of(folder: Path) -> list[Path]:
     Raises:
         DatasetError: the folder cannot be listed.
     """
-    return [entry for entry in _listed(folder) if is_utf8(entry.name)]
+    return _in_order(entry for entry in _listed(folder) if is_utf8(entry.name))
 
 
 def odd_names_in(folder: Path) -> list[Unused]:
@@ -201,15 +201,20 @@ def odd_names_in(folder: Path) -> list[Unused]:
     Raises:
         DatasetError: the folder cannot be listed.
     """
-    return [not_utf8(entry) for entry in _listed(folder) if not is_utf8(entry.name)]
+    odd = _in_order(entry for entry in _listed(folder) if not is_utf8(entry.name))
+    return [not_utf8(entry) for entry in odd]
 
 
 def _listed(folder: Path) -> list[Path]:
     try:
-        return sorted(folder.iterdir(), key=lambda entry: natural_key(entry.name))
+        return list(folder.iterdir())
     except OSError as error:
         what = f"the folder cannot be read: {error.strerror}"
         raise DatasetError.of(folder, what, "mend its permissions") from error
+
+
+def _in_order(entries: Iterable[Path]) -> list[Path]:
+    return sorted(entries, key=lambda entry: natural_key(entry.name))
 
 
 def not_utf8(path: Path) -> Unused:

@@ -12,7 +12,7 @@ from typing import Literal
 
 from lorasmith.core.errors import DatasetError, Problem
 from lorasmith.core.events import Controls, Observer, ignore
-from lorasmith.core.files import files_below
+from lorasmith.core.files import files_below, is_utf8
 from lorasmith.curation.changes.plan import Plan
 from lorasmith.curation.collection import Collection, CollectionImage
 from lorasmith.curation.images.changes import copy_caption, intact, look_at_each
@@ -166,7 +166,7 @@ def foreign_images(collection: Collection) -> list[CollectionImage]:
     images = []
     for folder in collection.folders:
         for path in files_below(folder, FOREIGN_SUFFIXES):
-            if path in owned:
+            if path in owned or not is_utf8(str(path)):
                 continue
             root = next(root for root in collection.roots if path.absolute().is_relative_to(root))
             place = path.absolute().parent.relative_to(root).as_posix()

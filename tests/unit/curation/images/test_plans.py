@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import sys
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -340,6 +343,14 @@ def test_convert_goes_by_the_content_of_heic_files_too(folder: Path) -> None:
     assert left.where.endswith("real.heic")
     assert "HEIC" in left.what
     assert "heif-convert" in left.hint
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are Unicode")
+def test_convert_leaves_out_what_has_no_name_in_utf_8(folder: Path) -> None:
+    Image.new("RGB", (64, 64)).save(folder / "a.gif")
+    shutil.copy(folder / "a.gif", folder / os.fsdecode(b"bad\xff.gif"))
+    assert not carry_out(ConvertPicturesRequest, folder).plan.problems
+    assert (folder / "a.png").is_file()
 
 
 def test_convert_mends_only_what_needs_it(folder: Path) -> None:
