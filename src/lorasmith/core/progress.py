@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import Progress, ProgressColumn, Task, TaskID
@@ -37,6 +37,14 @@ class TextConsole(Console):
         for segment in super().render(renderable, options):
             # Rich's own control segments move the cursor for bars.
             yield segment if segment.control else segment._replace(text=clean(segment.text))
+
+    def on_broken_pipe(self) -> NoReturn:
+        """
+        Raises:
+            BrokenPipeError: always, as ``print`` does; rich would end the program with status 1.
+        """
+        self.quiet = True
+        raise BrokenPipeError
 
 
 @dataclass(slots=True)
