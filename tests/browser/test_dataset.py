@@ -58,7 +58,7 @@ def test_clicks_on_tags_filter(serve: Serve, page, workspace: Path, folder: Path
     open_page(serve, page, workspace)
     page.get_by_role("option", name="hat:").click()
     shows(page, 2)
-    assert "tag%3Ahat" in page.url
+    page.wait_for_url(lambda url: "tag%3Ahat" in url)
     smile = page.get_by_role("option", name="smile: 1 of the 2 shown, 2 of all")
     smile.click(modifiers=["Alt"])
     shows(page, 1)

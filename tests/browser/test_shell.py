@@ -18,7 +18,7 @@ def test_a_first_visit(serve: Serve, page, workspace: Path) -> None:
     assert page.title().endswith("lorasmith")
     page.get_by_role("link", name="zorp").click()
     page.get_by_role("heading", name="zorp").wait_for()
-    assert "project=" in page.url
+    page.wait_for_url(lambda url: "project=" in url)
     page.go_back()
     page.get_by_role("heading", name="Projects").wait_for()
 
@@ -90,7 +90,7 @@ def test_one_is_shown_around_by_arrow_keys(serve: Serve, page, workspace: Path) 
         expect(page.locator(".tour-about")).to_be_visible()
         assert urlsplit(page.url).path == place
         if place == "/run":
-            assert "runs%2Fzorp" in page.url
+            page.wait_for_url(lambda url: "runs%2Fzorp" in url)
             page.reload()
             expect(note).to_be_focused()
             page.keyboard.press("ArrowLeft")

@@ -87,7 +87,7 @@ def test_the_plan_goes_with_what_is_typed(train, studio: Server) -> None:
     assert field(page, "adapter.rank").input_value() == "24"
     page.get_by_role("button", name="Leave adapter.rank as it is by itself").click()
     command(page, "--adapter.rank 24").wait_for(state="detached")
-    assert "set=" not in page.url
+    page.wait_for_url(lambda url: "set=" not in url)
 
 
 def test_what_is_set_up_is_still_there_when_one_comes_back(train) -> None:
@@ -224,7 +224,7 @@ def test_a_run_is_begun_from(train, studio: Server) -> None:
     page = train(**{"from": str(studio.workspace / "zorp" / "runs" / "first")})
     assert field(page, "adapter.rank").input_value() == "12"
     page.wait_for_url("**set=*")
-    assert "from=" not in page.url
+    page.wait_for_url(lambda url: "from=" not in url)
 
 
 def test_folders_one_by_one(train, studio: Server) -> None:

@@ -34,7 +34,7 @@ def test_a_plan_needs_no_pictures(tmp_path: Path) -> None:
     arguments = [sys.executable, "-m", *shlex.split(line)]
     arguments += ["--output", str(tmp_path), "--set", "train.steps=7"]
     text = run_here(arguments)
-    for words in ("without pictures", "'top hat'", "slider_strip.png", "7 steps as set"):
+    for words in ("without pictures", "'top hat'", "slider_strip.png", "7 steps, which is"):
         assert words in " ".join(text.split())
     plan = json.loads(run_here([*arguments, "--json"]))
     plan = plan.get("plan", plan)
@@ -78,7 +78,7 @@ def test_a_plan_of_pairs(tmp_path: Path) -> None:
     pairs = dark_and_bright(tmp_path / "pairs")
     arguments = [*command(tmp_path / "out", 7, ["--data", str(pairs)]), "--plan"]
     text = run_here(arguments)
-    for words in ("low", "high", "slider_strip.png", "7 steps as set", "no captions to keep"):
+    for words in ("low", "high", "slider_strip.png", "7 steps, which is", "no captions to keep"):
         assert words in " ".join(text.split())
     plan = json.loads(run_here([*arguments, "--json"]))
     plan = plan.get("plan", plan)
