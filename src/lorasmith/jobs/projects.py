@@ -76,7 +76,7 @@ class DatasetFiles:
         return bool(now) and tuple(now) == self.folders
 
     def changed_since(self, time: float) -> Changed:
-        """What was changed last since a time, in Unix seconds: an image counts more."""
+        """Whether images were changed since a time, in Unix seconds, or else captions alone."""
         suffixes = {
             os.path.splitext(entry.name)[1].lower()
             for folder, _ in self.folders

@@ -101,21 +101,16 @@ def preview_of(lora: Path) -> Path | None:
     return next((path for end in PREVIEWS if (path := lora.with_suffix(end)).is_file()), None)
 
 
-def copy_preview(lora: Path, new: Path) -> Path | None:
+def copy_preview(lora: Path, new: Path) -> None:
     """Give a file that was made of a LoRA the preview of that, if it has one and the file none.
-
-    Returns:
-        Where it lies.
 
     Raises:
         WriteError: it cannot be written.
     """
     preview = preview_of(lora)
-    if preview is None or preview_of(new) is not None:
-        return None
-    place = new.with_suffix(preview.name.removeprefix(lora.stem))
-    write_bytes(place, preview.read_bytes())
-    return place
+    if preview is not None and preview_of(new) is None:
+        ending = preview.name.removeprefix(lora.stem)
+        write_bytes(new.with_suffix(ending), preview.read_bytes())
 
 
 def set_preview(lora: Path, picture: Path) -> Path:
